@@ -1,0 +1,326 @@
+"""CartoAuth: the one object a user holds. Access tokens and a ready BigQuery client, from a pipeline of any length."""
+
+from __future__ import annotations
+
+import time
+
+from .account import CartoAccount, sha256_of
+from .errors import CredentialsError
+from .fields import with_wrapped_secrets
+from .grants import ClientCredentials, StaticToken, UserLogin, api_base_url_of
+from .source import TokenSource, source_for
+from .stores import open_store
+from .tokens import NO_TOKEN, Token
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+    from typing import Any
+
+    from google.cloud import bigquery
+
+    from .secret import Secret
+    from .source import Grant
+    from .warehouse.exchange import DataWarehouseExchange
+
+
+class CartoAuth:
+    """CARTO authentication: gives tokens that are valid, whatever the number of threads, processes and hours.
+
+    Nothing is requested before a token is asked for. All objects of one credential in a process share their tokens,
+    and through the token store with the other processes. Pickles as its account, without token or secret.
+
+    Args:
+        mode: `m2m` (client credentials), `oauth` (browser login) or `token` (an API access token).
+        api_base_url: Base URL of the account's API, such as https://gcp-us-east1.api.carto.com.
+        access_token: A token that exists already; it is used until its expiration.
+        expiration: When that token ends, in UTC epoch seconds. Left out, it is used until a server rejects it.
+        client_id: Client id of an M2M application provided by CARTO.
+        client_secret: Client secret of that application.
+        cache_filepath: File where tokens rest. Default: token_m2m.json, token_oauth.json or token.json (by mode) in
+            `~/.carto-auth/`.
+        use_cache: Whether tokens are read from and written to that file. If not, they stay in this process.
+        open_browser: Whether a browser may be opened to log a user in. It never is on a worker.
+        org: Single sign-on organization of the login.
+        fields: Further fields of the account: `auth_url`, `accounts_url`, `audience`, `token_store`, `location`,
+            `default_dataset`, `bigquery_endpoint`. What is left out comes from the environment (`CARTO_` + the name in
+            capitals), then from the default.
+
+    Raises:
+        AccountError: If a field is missing or malformed (a `CredentialsError`).
+    """
+
+    def __init__(
+        self,
+        mode: str,
+        api_base_url: str | None = None,
+        access_token: str | Secret | None = None,
+        expiration: float | None = None,
+        client_id: str | None = None,
+        client_secret: str | Secret | None = None,
+        cache_filepath: str | os.PathLike[str] | None = None,
+        use_cache: bool = True,
+        open_browser: bool = True,
+        org: str | None = None,
+        **fields: Any,
+    ) -> None:
+        fields = with_wrapped_secrets(
+            {
+                **fields,
+                "mode": mode,
+                "api_base_url": api_base_url,
+                "access_token": access_token,
+                "client_id": client_id,
+                "client_secret": client_secret,
+                "cache_filepath": cache_filepath,
+                "org": org,
+            }
+        )
+        access_token = client_secret = None  # wrapped now: an error's locals show neither
+        account = CartoAccount.resolve(fields)
+        self._set_up(account, expiration=expiration, use_cache=use_cache, open_browser=open_browser)
+
+    @classmethod
+    def from_m2m(
+        cls, filepath: str | os.PathLike[str], cache_filepath: str | os.PathLike[str] | None = None, use_cache: bool = True
+    ) -> CartoAuth:
+        """Create a CartoAuth object from a CARTO credentials file.
+
+        Args:
+            filepath: Path of the credentials file: JSON with `api_base_url`, `client_id`, `client_secret`, and any
+                other field of the account.
+            cache_filepath: File where tokens rest. Default: `~/.carto-auth/token_m2m.json`.
+            use_cache: Whether tokens are read from and written to that file.
+
+        Raises:
+            AttributeError: If the file lacks one of the three attributes.
+            ValueError: If one of them has no value, or the file is not a JSON object.
+            FileNotFoundError: If there is no such file. All three are `AccountError` too.
+        """
+        account = CartoAccount.from_file(filepath, cache_filepath=cache_filepath)
+        return cls.from_account(account, use_cache=use_cache)
+
+    @classmethod
+    def from_oauth(
+        cls,
+        cache_filepath: str | os.PathLike[str] | None = None,
+        use_cache: bool = True,
+        open_browser: bool = True,
+        api_base_url: str | None = None,
+        org: str | None = None,
+    ) -> CartoAuth:
+        """Create a CartoAuth object from a login with OAuth; the login takes place when a token is first needed.
+
+        Args:
+            cache_filepath: File where tokens rest. Default: `~/.carto-auth/token_oauth.json`.
+            use_cache: Whether tokens are read from and written to that file.
+            open_browser: Whether a browser may be opened to log the user in.
+            api_base_url: Base URL of the account's API. Left out, it is looked up after the login.
+            org: Single sign-on organization of the login.
+        """
+        account = CartoAccount.resolve(
+            {"mode": "oauth", "api_base_url": api_base_url, "org": org, "cache_filepath": cache_filepath}
+        )
+        return cls.from_account(account, use_cache=use_cache, open_browser=open_browser)
+
+    @classmethod
+    def from_env(cls) -> CartoAuth:
+        """Create a CartoAuth object from the environment: `CARTO_API_BASE_URL`, `CARTO_CLIENT_ID` …
+
+        Raises:
+            AccountError: If a variable is missing or malformed.
+        """
+        return cls.from_account(CartoAccount.from_env())
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> CartoAuth:
+        """Create a CartoAuth object from a mapping of fields, such as a connection's or a block's.
+
+        Args:
+            mapping: Fields by name; None and the empty string count as left out.
+
+        Raises:
+            AccountError: If a field is unknown, missing or malformed.
+        """
+        return cls.from_account(CartoAccount.from_mapping(mapping))
+
+    @classmethod
+    def from_account(
+        cls,
+        account: CartoAccount,
+        *,
+        expiration: float | None = None,
+        use_cache: bool = True,
+        open_browser: bool = True,
+    ) -> CartoAuth:
+        """Create a CartoAuth object from a checked account.
+
+        Args:
+            account: Which account.
+            expiration: When its `access_token` ends, in UTC epoch seconds.
+            use_cache: Whether tokens rest in the account's token store.
+            open_browser: Whether a browser may be opened to log a user in.
+        """
+        auth = cls.__new__(cls)
+        auth._set_up(account, expiration=expiration, use_cache=use_cache, open_browser=open_browser)
+        return auth
+
+    def _set_up(self, account: CartoAccount, *, expiration: float | None, use_cache: bool, open_browser: bool) -> None:
+        self.account = account
+        self._settings = {"expiration": expiration, "use_cache": use_cache, "open_browser": open_browser}
+        self._store = open_store(account.token_store if use_cache else "memory:", account.auth_mode)
+        self._source = source_for(
+            account.fingerprint,
+            f"CARTO access token of {account.client_id or 'an API user'}",
+            _grant_of(account, expiration, open_browser),
+            self._store,
+            replace_grant=account.client_secret is not None or account.auth_mode != "m2m",
+        )
+        if account.access_token and self._source.token is NO_TOKEN:
+            ends = float("inf") if expiration is None else expiration
+            self._source.token = Token(account.access_token.reveal(), obtained_at=0.0, expires_at=ends)
+        self._warehouse: TokenSource | None = None
+
+    def get_access_token(self) -> str:
+        """Give a valid CARTO access token.
+
+        Raises:
+            CredentialsError: If there is none to be had; the kind says why (`ClientRejected`, `InteractionRequired`,
+                `ServiceUnavailable`, `UnexpectedResponse`).
+        """
+        token = self._source.token
+        if time.time() < token.stale_at:
+            return token._value
+        return self._source.get().reveal()
+
+    async def aget_access_token(self) -> str:
+        """Give a valid CARTO access token, like `get_access_token`, without holding the event loop."""
+        return (await self._source.aget()).reveal()
+
+    def reject_access_token(self, access_token: str) -> None:
+        """Say that a server answered 401 to exactly this token: the next call gets another. A newer one is left alone.
+
+        Args:
+            access_token: The token that was refused.
+        """
+        self._source.reject(access_token)
+
+    def get_api_base_url(self) -> str | None:
+        """Give the base URL of the account's API; after a login without one it is looked up.
+
+        Raises:
+            CredentialsError: If it has to be looked up and cannot be.
+        """
+        if self.account.api_base_url or self.account.auth_mode != "oauth":
+            return self.account.api_base_url
+        return api_base_url_of(self.account, self._source.get())
+
+    def get_carto_dw_credentials(self) -> tuple[str, str]:
+        """Get the CARTO Data Warehouse credentials.
+
+        Returns:
+            The BigQuery project and a valid access token for it. The token lives for an hour at most: a client from
+            `get_carto_dw_client` renews it, a string does not.
+
+        Raises:
+            CredentialsError: If the API base URL is not known, or CARTO gives no DW token; the kind says why.
+        """
+        token = self.carto_dw_token()
+        return token.details["project_id"], token.reveal()
+
+    async def aget_carto_dw_credentials(self) -> tuple[str, str]:
+        """Get the CARTO Data Warehouse credentials, like `get_carto_dw_credentials`, without holding the event loop."""
+        token = await self._warehouse_source().aget()
+        return token.details["project_id"], token.reveal()
+
+    def get_carto_dw_client(self, **options: Any) -> bigquery.Client:
+        """Get a BigQuery client for the CARTO Data Warehouse that outlives its tokens. Needs the extra `carto-dw`.
+
+        Args:
+            options: Further options of `google.cloud.bigquery.Client`, such as `location`.
+
+        Raises:
+            MissingDependency: If google-cloud-bigquery is not installed (an `ImportError`).
+            CredentialsError: If CARTO gives no DW token; the kind says why.
+        """
+        from .warehouse.client import make_client
+
+        return make_client(self, self.carto_dw_token().details["project_id"], **options)
+
+    async def aget_carto_dw_client(self, **options: Any) -> bigquery.Client:
+        """Get a BigQuery client, like `get_carto_dw_client`; it is imported and made on a thread of its own."""
+        from asyncio import to_thread
+
+        await self._warehouse_source().aget()
+        return await to_thread(self.get_carto_dw_client, **options)
+
+    def carto_dw_token(self) -> Token:
+        """Give the CARTO Data Warehouse token with its times and project, for code that builds on this package.
+
+        Raises:
+            CredentialsError: If CARTO gives none; the kind says why.
+        """
+        return self._warehouse_source().get()
+
+    def reject_carto_dw_token(self, token: Token) -> None:
+        """Say that BigQuery answered 401 to exactly this token: the next call gets another."""
+        from .warehouse.exchange import DataWarehouseExchange
+
+        source = self._warehouse_source()
+        if source.token is token and isinstance(source.grant, DataWarehouseExchange):
+            source.grant.learn_from_rejection(token)
+        source.reject(token.reveal())
+
+    def login(self, *, port: int | None = None) -> None:
+        """Log a user in now, in the browser or with a pasted code, whether or not a token is there.
+
+        Args:
+            port: The loopback port the browser comes back to; None for the one registered with CARTO, 0 for any.
+
+        Raises:
+            CredentialsError: If the mode is not `oauth`, or the login failed; the kind says why.
+        """
+        if not isinstance(self._source.grant, UserLogin):
+            raise CredentialsError(f"A login belongs to auth_mode oauth; this account's is {self.account.auth_mode}.")
+        self._source.adopt(self._source.grant.login(port=port))
+
+    def logout(self) -> None:
+        """Forget this credential's tokens, in this process and in the token store. CARTO is not told: tokens run out."""
+        self._source.forget()
+        self._warehouse_source().forget()
+
+    def _warehouse_source(self) -> TokenSource:
+        if self._warehouse is None:
+            account = self.account
+            if account.auth_mode != "oauth" and account.api_base_url is None:
+                account.require("api_base_url")
+            from .warehouse.exchange import DataWarehouseExchange
+
+            self._warehouse = source_for(
+                sha256_of(f"carto-dw:{account.fingerprint}"),
+                f"CARTO DW token of {account.client_id or 'an API user'}",
+                DataWarehouseExchange(account, self._source),
+                self._store,
+                replace_grant=False,
+            )
+        return self._warehouse
+
+    def __repr__(self) -> str:
+        account = self.account
+        return f"CartoAuth(mode={account.auth_mode!r}, api_base_url={account.api_base_url!r}, client_id={account.client_id!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickle, (type(self), self.account, self._settings)
+
+
+def _unpickle(kind: type[CartoAuth], account: CartoAccount, settings: dict[str, Any]) -> CartoAuth:
+    return kind.from_account(account, **settings)
+
+
+def _grant_of(account: CartoAccount, expiration: float | None, open_browser: bool) -> Grant:
+    if account.auth_mode == "token":
+        return StaticToken(account, expiration)
+    if account.auth_mode == "oauth":
+        return UserLogin(account, open_browser=open_browser)
+    return ClientCredentials(account)

@@ -1,0 +1,237 @@
+"""How a CARTO access token is obtained: client credentials, a login with PKCE, a refresh token, or one that is there."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+
+from . import http
+from .errors import ClientRejected, CredentialsError, InteractionRequired, UnexpectedResponse
+from .fields import check_url, is_loopback
+from .tokens import Token
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .account import CartoAccount
+    from .login import Authorization
+    from .secret import Secret
+
+OAUTH_ERRORS = frozenset(
+    "access_denied consent_required expired_token interaction_required invalid_client invalid_grant invalid_request "
+    "invalid_scope invalid_target login_required server_error temporarily_unavailable too_many_requests "
+    "unauthorized_client unsupported_grant_type".split()
+)
+"""Error codes of OAuth and Auth0 that a message may repeat; any other text of a server stays out of messages."""
+REFUSALS = OAUTH_ERRORS & frozenset(
+    "access_denied invalid_client invalid_grant unauthorized_client login_required consent_required".split()
+)
+
+
+class ClientCredentials:
+    """The M2M grant: the account's client id and secret for a token.
+
+    Args:
+        account: Whose token.
+    """
+
+    def __init__(self, account: CartoAccount) -> None:
+        self._account = account
+
+    def __call__(self, previous: Token, *, interactive: bool) -> Token:
+        """Ask for a token; the previous one plays no part, and no person is asked."""
+        account = self._account
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": account.require("client_id"),
+            "client_secret": account.require("client_secret"),
+            "audience": account.audience,
+        }
+        return _ask_for_token(account, form, check="client_id, client_secret and audience")
+
+
+class UserLogin:
+    """The OAuth grant: a refresh token where there is one, else a login in the browser where there is a person.
+
+    Args:
+        account: Whose token.
+        open_browser: Whether a browser may be opened; otherwise the person pastes a code.
+    """
+
+    def __init__(self, account: CartoAccount, *, open_browser: bool = True) -> None:
+        self._account = account
+        self._open_browser = open_browser
+
+    def __call__(self, previous: Token, *, interactive: bool) -> Token:
+        """Ask for a token.
+
+        Raises:
+            InteractionRequired: If only a login helps and nobody is there to log in.
+        """
+        if previous.refresh_token:
+            try:
+                return self._refresh(previous, previous.refresh_token)
+            except ClientRejected:  # the login has ended on the server: a new one is needed
+                pass
+        from .login import is_person_there
+
+        if not interactive or not is_person_there():
+            raise InteractionRequired(
+                f"A login to CARTO at {self._account.auth_url} is needed, and nobody is here to log in: run "
+                "`carto-auth login` in a terminal on this machine, or use client credentials (CartoAuth.from_m2m)."
+            )
+        return self.login()
+
+    def login(self, *, port: int | None = None) -> Token:
+        """Log a person in now.
+
+        Args:
+            port: The loopback port the browser comes back to; None for the one registered with CARTO.
+
+        Raises:
+            ClientRejected: If the login was refused.
+            InteractionRequired: If nobody finished it in time.
+        """
+        from .login import CALLBACK_PORT, authorize
+
+        authorization = authorize(
+            self._account, open_browser=self._open_browser, port=CALLBACK_PORT if port is None else port
+        )
+        return self._exchange(authorization)
+
+    def _exchange(self, authorization: Authorization) -> Token:
+        account = self._account
+        form = {
+            "grant_type": "authorization_code",
+            "client_id": account.require("client_id"),
+            "audience": account.audience,
+            "code": authorization.code,
+            "redirect_uri": authorization.redirect_uri,
+            "code_verifier": authorization.verifier,
+        }
+        token = _ask_for_token(account, form, check="the login; codes work once, and for minutes")
+        if account.api_base_url is None:
+            token.details["api_base_url"] = find_api_base_url(account, token)
+        return token
+
+    def _refresh(self, previous: Token, refresh_token: Secret) -> Token:
+        account = self._account
+        form = {
+            "grant_type": "refresh_token",
+            "client_id": account.require("client_id"),
+            "refresh_token": refresh_token,
+        }
+        token = _ask_for_token(account, form, check="the login; it may have ended")
+        token.refresh_token = token.refresh_token or refresh_token  # a server that does not rotate sends none
+        token.details.update(previous.details)
+        return token
+
+
+class StaticToken:
+    """No grant at all: a token that exists already, such as an API access token.
+
+    Args:
+        account: Whose token.
+        expires_at: When it ends, UTC epoch seconds; None if it does not.
+    """
+
+    def __init__(self, account: CartoAccount, expires_at: float | None = None) -> None:
+        self._account = account
+        self._expires_at = float("inf") if expires_at is None else expires_at
+
+    def __call__(self, previous: Token, *, interactive: bool) -> Token:
+        """Give the token.
+
+        Raises:
+            ClientRejected: If it has ended.
+        """
+        if time.time() >= self._expires_at:
+            raise ClientRejected("The access token has expired: make a new API access token in the CARTO workspace.")
+        value = self._account.require("access_token").reveal()
+        return Token(value, obtained_at=0.0, expires_at=self._expires_at)
+
+
+def find_api_base_url(account: CartoAccount, token: Token) -> str:
+    """Look up where the API of a logged-in user lives: the accounts service names the tenant, its config the API.
+
+    Source: what CARTO's own Python library asks, `{accounts_url}/accounts` and `https://{tenant}/config.yaml`.
+
+    Raises:
+        ClientRejected: If the user has no CARTO account here.
+        UnexpectedResponse: If an answer has another shape.
+    """
+    purpose = "API base URL of the user"
+    url = f"{account.accounts_url}/accounts"
+    reply = http.call("GET", url, purpose=purpose, bearer=token)
+    tenant = reply.text("tenant_domain")
+    if reply.status in (401, 403) or reply.text("error"):
+        raise ClientRejected(
+            f"{purpose}: {url} refused ({reply.status}). Give api_base_url, or check accounts_url and the user's account.",
+            status=reply.status,
+        )
+    if reply.status != 200 or tenant is None:
+        raise unexpected(reply, purpose, url, "Give api_base_url, or check accounts_url.")
+    scheme = "http" if is_loopback(tenant) else "https"
+    url = check_url("tenant_domain", f"{scheme}://{tenant}/config.yaml", "the accounts service")
+    reply = http.call("GET", url, purpose=purpose)
+    base = _base_url_in(reply)
+    if reply.status != 200 or base is None:
+        raise unexpected(reply, purpose, url, "Give api_base_url.")
+    return check_url("apis.baseUrl", base, url)
+
+
+def api_base_url_of(account: CartoAccount, token: Token) -> str:
+    """Give the API's base URL: the account's, the one that the login found, or a logged-in user's, looked up now.
+
+    Raises:
+        CredentialsError: If it is not known and cannot be looked up.
+    """
+    known = account.api_base_url or token.details.get("api_base_url")
+    if known:
+        return known
+    if account.auth_mode == "oauth":
+        return find_api_base_url(account, token)
+    required: str = account.require("api_base_url")
+    return required
+
+
+def unexpected(reply: http.Reply, purpose: str, url: str, advice: str) -> CredentialsError:
+    """Make the error for an answer of another shape: status and type, never the body."""
+    return UnexpectedResponse(
+        f"{purpose}: {url} answered {reply.status} ({reply.content_type}), not as documented. {advice}",
+        status=reply.status,
+    )
+
+
+def _ask_for_token(account: CartoAccount, form: Mapping[str, str | Secret], *, check: str) -> Token:
+    purpose, url = f"CARTO access token of {account.client_id}", f"{account.auth_url}/oauth/token"
+    started = time.time()
+    reply = http.call("POST", url, purpose=purpose, form=form)
+    code = reply.text("error")
+    if reply.status in (401, 403) or (reply.status == 400 and code in REFUSALS):
+        said = f"{reply.status} {code}" if code in OAUTH_ERRORS else str(reply.status)
+        raise ClientRejected(f"{purpose}: {url} refused ({said}). Check {check}.", status=reply.status)
+    secret, lifetime = reply.secret("access_token"), reply.number("expires_in")
+    if reply.status != 200 or secret is None or lifetime is None or lifetime <= 0:
+        raise unexpected(reply, purpose, url, "Check auth_url.")
+    return Token.minted(secret, started_at=started, lifetime=lifetime, refresh_token=reply.secret("refresh_token"))
+
+
+def _base_url_in(reply: http.Reply) -> str | None:
+    """Find `apis.baseUrl` in a configuration: block YAML as CARTO writes it, or JSON."""
+    lines = reply.lines()
+    try:
+        base = json.loads("\n".join(lines))["apis"]["baseUrl"]
+        return base if isinstance(base, str) else None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    inside = False
+    for line in lines:
+        if re.match(r"\S", line) and not line.startswith("#"):
+            inside = bool(re.match(r"""["']?apis["']?\s*:\s*(#.*)?$""", line))
+        found = inside and re.match(r"""\s+["']?baseUrl["']?\s*:\s*["']?([^"'\s#]+)""", line)
+        if found:
+            return found[1]
+    return None

@@ -1,0 +1,270 @@
+"""The one door to the network: time-outs, retries, and errors that say where and why, never with what."""
+
+from __future__ import annotations
+
+import json
+import time
+
+from ._version import __version__
+from .errors import CredentialsError, ServiceUnavailable
+from .secret import Secret
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import requests
+
+CLIENT_NAME = "carto-auth-integrations"
+USER_AGENT = f"{CLIENT_NAME}/{__version__}"
+CONNECT_TIMEOUT = 5.0
+"""Seconds to reach a server: a packet that is lost twice still gets there."""
+READ_TIMEOUT = 20.0
+"""Seconds between two pieces of an answer; a token endpoint that needs more is down."""
+TOTAL_TIMEOUT = 60.0
+"""Seconds for a call with all its retries; a try that could not end within them is not begun."""
+ATTEMPTS = 4
+WAIT_INITIAL, WAIT_JITTER, WAIT_MAX = 0.2, 0.3, 4.0
+"""Seconds between tries where the server does not say; doubled each time."""
+RETRIED = frozenset({429, 500, 502, 503, 504})
+MAX_BODY = 1024 * 1024
+"""Bytes of an answer that are read; a token's is below ten thousand."""
+
+
+class Reply:
+    """An answer: its status, its type, and its fields, which show themselves only one by one.
+
+    Args:
+        status: HTTP status.
+        headers: Response headers, names in lower case.
+        body: The body as it came.
+    """
+
+    __slots__ = ("_body", "headers", "status")
+
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        self.status = status
+        self.headers = {name.lower(): value for name, value in headers.items()}
+        self._body = body
+
+    @property
+    def content_type(self) -> str:
+        """The media type, without its parameters."""
+        return self.headers.get("content-type", "no content type").partition(";")[0].strip()[:60]
+
+    def text(self, name: str) -> str | None:
+        """Give a field of a JSON object if it is a string that is not blank."""
+        value = self._field(name)
+        return value if isinstance(value, str) and value.strip() else None
+
+    def number(self, name: str) -> float | None:
+        """Give a field of a JSON object if it is a finite number, or a string that spells one."""
+        value = self._field(name)
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+            return None
+        try:
+            number = float(value)
+        except (ValueError, OverflowError):
+            return None
+        return number if abs(number) < float("inf") else None
+
+    def secret(self, name: str) -> Secret | None:
+        """Give a field of a JSON object if it can be sent as a bearer token: printable ASCII without blanks."""
+        value = self._field(name)
+        if not isinstance(value, str) or not value or not value.isascii() or not value.isprintable() or " " in value:
+            return None
+        return Secret(value)
+
+    def lines(self) -> list[str]:
+        """Give a text body by lines, for what is not JSON."""
+        return self._body.decode("utf-8", "replace").splitlines()
+
+    def _field(self, name: str) -> object:
+        try:
+            content = json.loads(self._body)
+        except (ValueError, RecursionError):
+            return None
+        return content.get(name) if isinstance(content, dict) else None
+
+    def __repr__(self) -> str:
+        return f"Reply({self.status}, {self.content_type})"
+
+
+class _Failed(Exception):
+    """A try that brought no answer worth having.
+
+    Args:
+        why: What happened, in words without secrets.
+        retry: Whether another try may help.
+        status: The HTTP status, where there was one.
+        retry_after: Seconds, as the server says.
+    """
+
+    def __init__(self, why: str, *, retry: bool, status: int | None = None, retry_after: float | None = None) -> None:
+        super().__init__(why)
+        self.retry = retry
+        self.status = status
+        self.retry_after = retry_after
+
+
+def call(
+    method: str,
+    url: str,
+    *,
+    purpose: str,
+    form: Mapping[str, str | Secret] | None = None,
+    bearer: Secret | None = None,
+) -> Reply:
+    """Make one call, retried while that may help, and give the answer whatever its status below 500 and other than 429.
+
+    Args:
+        method: `GET` or `POST`.
+        url: Where; without query.
+        purpose: What the call is for, to begin messages with: "CARTO access token of abc".
+        form: Form fields to post; secrets stay wrapped until they are sent.
+        bearer: The token to authenticate with.
+
+    Raises:
+        ServiceUnavailable: The network failed, or 429 or 5xx was the last answer too. `retry_after` in seconds.
+    """
+    import requests
+    import stamina
+
+    deadline = time.monotonic() + TOTAL_TIMEOUT
+
+    def worth_another_try(error: Exception) -> bool | float:
+        if not isinstance(error, _Failed) or not error.retry:
+            return False
+        pause = error.retry_after or 0.0
+        if time.monotonic() + pause + CONNECT_TIMEOUT + READ_TIMEOUT > deadline:
+            return False
+        return pause or True
+
+    try:
+        with requests.Session() as session:
+            for attempt in stamina.retry_context(
+                on=worth_another_try,
+                attempts=ATTEMPTS,
+                timeout=None,
+                wait_initial=WAIT_INITIAL,
+                wait_jitter=WAIT_JITTER,
+                wait_max=WAIT_MAX,
+            ):
+                with attempt:
+                    return _try(session, method, url, form=form, bearer=bearer)
+    except _Failed as failed:
+        failure = failed
+    raise _unavailable(failure, purpose, url)  # outside the handler: nothing of the request hangs on the error
+
+
+def _try(
+    session: requests.Session,
+    method: str,
+    url: str,
+    *,
+    form: Mapping[str, str | Secret] | None,
+    bearer: Secret | None,
+) -> Reply:
+    import requests
+
+    started = time.monotonic()
+    failure: _Failed
+    try:
+        with session.request(
+            method,
+            url,
+            data=form and {name: value.reveal() if isinstance(value, Secret) else value for name, value in form.items()},
+            params={"client": CLIENT_NAME} if bearer else None,
+            headers={"User-Agent": USER_AGENT, "Accept": "application/json"},
+            auth=_Authorization(bearer),
+            timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
+            allow_redirects=False,
+            stream=True,
+        ) as response:
+            reply = Reply(response.status_code, response.headers, _body(response, started + READ_TIMEOUT))
+            if reply.status not in RETRIED:
+                return reply
+            failure = _Failed(
+                f"answered {reply.status}", retry=True, status=reply.status, retry_after=_retry_after(reply.headers)
+            )
+    except requests.RequestException as error:
+        failure = _Failed(_why(error), retry=not isinstance(error, (requests.exceptions.SSLError, ValueError)))
+    except (OSError, ValueError, EOFError) as error:  # what requests lets through of urllib3 and http.client
+        failure = _Failed(f"failed ({type(error).__name__})", retry=isinstance(error, OSError))
+    raise failure
+
+
+class _Authorization:
+    """Sets the bearer header, and keeps requests from putting what `~/.netrc` says in its place."""
+
+    def __init__(self, bearer: Secret | None) -> None:
+        self._bearer = bearer
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._bearer:
+            request.headers["Authorization"] = f"Bearer {self._bearer.reveal()}"
+        return request
+
+
+def _body(response: requests.Response, deadline: float) -> bytes:
+    import requests
+
+    body = b""
+    for chunk in response.iter_content(16384):
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise requests.exceptions.ContentDecodingError("too long")
+        if time.monotonic() > deadline:
+            raise requests.exceptions.ReadTimeout("too slow")
+    return body
+
+
+def _why(error: requests.RequestException) -> str:
+    """Say what happened without the error's own words: they may hold a proxy's password or the request."""
+    from requests import exceptions
+
+    if isinstance(error, exceptions.SSLError):
+        return "has no certificate that this machine trusts (a private CA goes into REQUESTS_CA_BUNDLE)"
+    if isinstance(error, exceptions.ProxyError):
+        return "cannot be reached through the proxy (check HTTPS_PROXY and NO_PROXY)"
+    if isinstance(error, exceptions.ConnectTimeout):
+        return f"took no connection within {CONNECT_TIMEOUT:.0f} s"
+    if isinstance(error, exceptions.ReadTimeout):
+        return f"did not answer within {READ_TIMEOUT:.0f} s"
+    if isinstance(error, exceptions.ConnectionError):
+        reason = getattr(error.args[0], "reason", error.args[0]) if error.args else error
+        return f"could not be reached ({type(reason).__name__})"
+    return f"failed ({type(error).__name__})"
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Read `Retry-After`, seconds or a date, as seconds from now."""
+    value = headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
+    from email.utils import parsedate_to_datetime
+
+    try:
+        return max(parsedate_to_datetime(value).timestamp() - server_time(headers), 0.0)
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def server_time(headers: Mapping[str, str]) -> float:
+    """Give the server's clock at its answer, UTC epoch seconds; this machine's where it does not tell.
+
+    Args:
+        headers: Response headers, names in lower case.
+    """
+    from email.utils import parsedate_to_datetime
+
+    try:
+        return parsedate_to_datetime(headers["date"]).timestamp()
+    except (KeyError, ValueError, TypeError, OverflowError):
+        return time.time()
+
+
+def _unavailable(failure: _Failed, purpose: str, url: str) -> CredentialsError:
+    after = failure.retry_after
+    advice = f"Try again in {after:.0f} s" if after else "Check the URL and the network, or try again later"
+    return ServiceUnavailable(f"{purpose}: {url} {failure}. {advice}.", status=failure.status, retry_after=after)

@@ -1,0 +1,366 @@
+"""Who fetches a token, who waits and who goes on: one request for all threads, coroutines, processes and hosts.
+
+The same source serves the CARTO access token and the token of the CARTO Data Warehouse; they differ in their grant.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+from .errors import AccountError, CredentialsError, InteractionRequired
+from .tokens import NO_TOKEN, UNAVAILABLE_BACKOFF, Entry, Failure, Token
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+    from typing import Any, Protocol
+
+    from .stores import TokenStore
+
+    class Grant(Protocol):
+        """How a new token is obtained."""
+
+        def __call__(self, previous: Token, *, interactive: bool) -> Token:
+            """Ask for a token.
+
+            Args:
+                previous: The last one, expired or rejected, for its refresh token; `NO_TOKEN` if there was none.
+                interactive: Whether a person may be asked to log in.
+
+            Raises:
+                CredentialsError: If there is none to be had.
+            """
+
+
+LOCK_TIMEOUT = 65.0
+"""Seconds to wait for another process's request: more than a call of `http.py` may take. After that, ask as well."""
+LOCK_POLL = 0.02
+"""Seconds between two looks at the store while another process asks."""
+
+_listeners: list[Callable[[Token], None]] = []
+_sources: dict[tuple[int, str], TokenSource] = {}
+_registry_lock = threading.Lock()
+
+
+class _Abandoned(Exception):
+    """The caller that was fetching was interrupted: whoever waited goes and fetches."""
+
+
+class TokenSource:
+    """The tokens of one credential in this process.
+
+    A FRESH token is returned as it is. A STALE one is returned while one background request renews it. When it is
+    EXPIRED, one caller asks and all others wait for that same answer, be it a token or an error. A failure is
+    remembered for a short back-off, in the store too, and handed to everyone who asks meanwhile.
+
+    Args:
+        key: The credential's fingerprint in the store.
+        title: What the token is, for logs and messages; no secret.
+        grant: How a new token is obtained.
+        store: Where tokens rest between processes.
+    """
+
+    def __init__(self, key: str, title: str, grant: Grant, store: TokenStore) -> None:
+        self.token = NO_TOKEN
+        self.title = title
+        self.grant = grant
+        self.store = store
+        self._key = key
+        self._rejected = NO_TOKEN
+        self._failure: Failure | None = None
+        self._quiet_until = 0.0
+        self._forgiven_until = 0.0
+        self._start_clean()
+
+    def _start_clean(self) -> None:
+        """Forget what belongs to threads: at birth, and in the child after a fork."""
+        self._lock = threading.Lock()
+        self._flight: Future[Token] | None = None
+        self._leader = 0
+
+    def get(self, *, interactive: bool = True) -> Token:
+        """Give a token that serves, fetching it if need be.
+
+        Args:
+            interactive: Whether a person may be asked to log in, if it comes to that.
+
+        Raises:
+            CredentialsError: If there is none to be had; the kind says why.
+        """
+        while True:
+            token = self._at_hand() or self._in_store()
+            if token:
+                return token
+            flight, leads = self._board()
+            if leads:
+                self._fly(flight, interactive=interactive)
+            error = flight.exception()
+            if error is None:
+                return flight.result()
+            if not isinstance(error, _Abandoned):
+                raise error if leads else _replica(error)
+
+    async def aget(self) -> Token:
+        """Give a token that serves, like `get`, without holding the event loop and without asking a person."""
+        from asyncio import wrap_future
+
+        while True:
+            token = self._at_hand()
+            if token:
+                return token
+            flight, leads = self._board()
+            if leads:
+                self._fly_on_thread(flight, interactive=False)
+            try:  # the flight runs already, so a caller's cancellation does not reach it: no shield needed
+                return await wrap_future(flight)
+            except _Abandoned:
+                continue
+            except CredentialsError as failure:
+                error = failure
+            raise _replica(error)
+
+    def reject(self, access_token: str) -> None:
+        """Say that a server answered 401 to exactly this token: it counts as EXPIRED; a newer one is left alone."""
+        with self._lock:
+            if self.token.reveal() == access_token and time.monotonic() >= self._forgiven_until:
+                self._rejected = self.token
+                self.token = self.token.expired()
+
+    def adopt(self, token: Token) -> None:
+        """Take a token that came by another way, such as a login, and let every process have it."""
+        self.store.write(self._key, Entry(token))
+        with self._lock:
+            self._failure = None
+        self._hand_out(token)
+
+    def forget(self) -> None:
+        """Drop the token here and in the store."""
+        self.store.forget(self._key)
+        with self._lock:
+            self.token = NO_TOKEN
+            self._failure = None
+
+    def peek(self) -> Token:
+        """Give the token at hand or in the store, whatever its state, without any request; `NO_TOKEN` if none."""
+        return self.token if self.token is not NO_TOKEN else self.store.read(self._key).token or NO_TOKEN
+
+    def _at_hand(self) -> Token | None:
+        token, now = self.token, time.time()
+        if token.is_fresh(now):
+            return token
+        if token.is_usable(now):
+            self._renew_in_background()
+            return token
+        return None
+
+    def _in_store(self) -> Token | None:
+        """Take what another process has fetched, with no lock and no future: how most processes of a fleet begin.
+
+        Raises:
+            CredentialsError: The remembered failure, while it holds.
+        """
+        if self._flight is not None:
+            return None
+        token = self._found_in(self.store.read(self._key))
+        if token:
+            self._hand_out(token)
+        return token
+
+    def _board(self) -> tuple[Future[Token], bool]:
+        """Join the request that is under way, or become the one that makes it."""
+        from concurrent.futures import Future
+
+        with self._lock:
+            if self._flight is not None:
+                if self._leader == threading.get_ident():
+                    raise RuntimeError(f"{self.title}: asked for again from within its own request (a token listener?)")
+                return self._flight, False
+            flight: Future[Token] = Future()
+            flight.set_running_or_notify_cancel()
+            if self.token.is_usable(time.time()):  # landed between the caller's look and this lock
+                flight.set_result(self.token)
+                return flight, False
+            self._flight = flight
+            return flight, True
+
+    def _renew_in_background(self) -> None:
+        from concurrent.futures import Future
+
+        if self._flight is not None or time.monotonic() < self._quiet_until:
+            return
+        with self._lock:
+            if self._flight is not None or self.token.is_fresh(time.time()):
+                return
+            flight: Future[Token] = Future()
+            flight.set_running_or_notify_cancel()
+            self._flight = flight
+        self._fly_on_thread(flight, interactive=False)
+
+    def _fly_on_thread(self, flight: Future[Token], *, interactive: bool) -> None:
+        try:
+            threading.Thread(
+                target=self._fly, args=(flight,), kwargs={"interactive": interactive}, name="carto-token", daemon=True
+            ).start()
+        except RuntimeError:  # no thread to be had: the interpreter is shutting down, or the system is at its limit
+            self._fly(flight, interactive=interactive)
+
+    def _fly(self, flight: Future[Token], *, interactive: bool) -> None:
+        """Obtain a token and land it, or its error, on the flight. Raises nothing but an interruption."""
+        error: BaseException = _Abandoned()
+        token = None
+        self._leader = threading.get_ident()
+        try:
+            token = self._obtain(interactive=interactive)
+            self._hand_out(token)
+        except Exception as failure:  # whatever it is, whoever waits must hear of it
+            error = failure
+            token = self._still_valid(failure)
+        finally:
+            with self._lock:
+                self._flight, self._leader = None, 0
+            if token:
+                flight.set_result(token)
+            else:
+                flight.set_exception(error)
+
+    def _still_valid(self, failure: Exception) -> Token | None:
+        """Give the token in hand when its renewal failed and the server still takes it."""
+        token = self.token
+        if not token.is_valid(time.time()):
+            return None
+        self._quiet_until = time.monotonic() + UNAVAILABLE_BACKOFF
+        _log().warning("%s: renewal failed, the one in hand goes on: %s", self.title, failure)
+        return token
+
+    def _obtain(self, *, interactive: bool) -> Token:
+        """Take the token that another process has fetched, or fetch it while the store's lock keeps the others waiting."""
+        deadline = time.monotonic() + LOCK_TIMEOUT
+        while True:
+            entry = self.store.read(self._key)
+            token = self._found_in(entry)
+            if token:
+                return token
+            lock = self.store.try_lock(self._key)
+            if lock or time.monotonic() >= deadline:
+                break
+            time.sleep(LOCK_POLL)
+        if lock is None:
+            return self._mint(entry, interactive=interactive)
+        try:
+            entry = self.store.read(self._key)
+            return self._found_in(entry) or self._mint(entry, interactive=interactive)
+        finally:
+            lock.release()
+
+    def _found_in(self, entry: Entry) -> Token | None:
+        """Give the store's token if it is better than the one in hand.
+
+        Raises:
+            CredentialsError: The remembered failure, while it holds.
+        """
+        now, token = time.time(), entry.token
+        if token and token.is_usable(now) and token.stale_at > self.token.stale_at:
+            if token.reveal() != self._rejected.reveal():
+                return token
+        for failure in (self._failure, entry.failure):
+            if failure and failure.holds(now):
+                raise failure.again(now)
+        return None
+
+    def _mint(self, entry: Entry, *, interactive: bool) -> Token:
+        previous = entry.token or self.token
+        started = time.monotonic()
+        try:
+            token = self.grant(previous, interactive=interactive)
+        except (AccountError, InteractionRequired):  # nobody was asked, so there is nothing to remember
+            raise
+        except CredentialsError as failure:
+            error = failure
+        else:
+            self._failure = None
+            self.store.write(self._key, Entry(token))
+            lifetime = token.expires_at - token.obtained_at
+            _log().info("%s: lives %.0f s, request took %.2f s", self.title, lifetime, time.monotonic() - started)
+            return token
+        self._failure = Failure.of(error, time.time())
+        self.store.write(self._key, Entry(entry.token, self._failure))
+        raise error
+
+    def _hand_out(self, token: Token) -> None:
+        """Make the token this process's, after those who must know of it (to mask it in logs) have heard."""
+        for listener in tuple(_listeners) if token.reveal() != self.token.reveal() else ():
+            try:
+                listener(token)
+            except Exception:  # a listener's trouble is not the pipeline's
+                _log().warning("%s: a token listener failed", self.title, exc_info=True)
+        if token.reveal() == self._rejected.reveal():  # the issuer knows no better: use it, and do not ask at each 401
+            self._rejected = NO_TOKEN
+            self._forgiven_until = time.monotonic() + UNAVAILABLE_BACKOFF
+            _log().warning("%s: the one that was rejected came back from its issuer", self.title)
+        self.token = token
+
+
+def source_for(key: str, title: str, grant: Grant, store: TokenStore, *, replace_grant: bool = True) -> TokenSource:
+    """Give the one source of a credential and store in this process.
+
+    Args:
+        key: The credential's fingerprint.
+        title: What the token is, for logs and messages.
+        grant: How a new token is obtained.
+        store: Where tokens rest; the same object for the same place.
+        replace_grant: Whether this grant takes the place of an earlier one: not when it came without its secret.
+    """
+    with _registry_lock:
+        source = _sources.get((id(store), key))
+        if source is None:
+            source = _sources[id(store), key] = TokenSource(key, title, grant, store)
+        elif replace_grant:
+            source.grant = grant
+        return source
+
+
+def add_token_listener(listener: Callable[[Token], None]) -> None:
+    """Have a function called with each token that this process comes to hold, minted or read from a store, before use.
+
+    Args:
+        listener: Called once per token, on whichever thread fetched it. What it raises is logged and goes no further.
+    """
+    with _registry_lock:
+        if listener not in _listeners:
+            _listeners.append(listener)
+
+
+def remove_token_listener(listener: Callable[[Token], None]) -> None:
+    """Take a listener off again."""
+    with _registry_lock:
+        if listener in _listeners:
+            _listeners.remove(listener)
+
+
+def _replica(error: BaseException) -> BaseException:
+    """Give an error of its own to each caller: one raised in many threads would gather all their tracebacks."""
+    if not isinstance(error, CredentialsError):
+        return error
+    from copy import copy
+
+    return copy(error)
+
+
+def _log() -> Any:
+    from logging import getLogger
+
+    return getLogger(__name__)
+
+
+def _after_fork_in_child() -> None:
+    global _registry_lock
+    _registry_lock = threading.Lock()
+    for source in _sources.values():
+        source._start_clean()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
