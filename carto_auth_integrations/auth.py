@@ -307,7 +307,9 @@ class CartoAuth:
         return self._warehouse
 
     def __repr__(self) -> str:
-        account = self.account
+        account = vars(self).get("account")  # a debugger may ask while the object is being made
+        if account is None:
+            return "CartoAuth(…)"
         return f"CartoAuth(mode={account.auth_mode!r}, api_base_url={account.api_base_url!r}, client_id={account.client_id!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -209,14 +209,20 @@ def _ask_for_token(account: CartoAccount, form: Mapping[str, str | Secret], *, c
     purpose, url = f"CARTO access token of {account.client_id}", f"{account.auth_url}/oauth/token"
     started = time.time()
     reply = http.call("POST", url, purpose=purpose, form=form)
-    code = reply.text("error")
+    code = _oauth_error_in(reply)
     if reply.status in (401, 403) or (reply.status == 400 and code in REFUSALS):
-        said = f"{reply.status} {code}" if code in OAUTH_ERRORS else str(reply.status)
+        said = f"{reply.status} {code}".strip()
         raise ClientRejected(f"{purpose}: {url} refused ({said}). Check {check}.", status=reply.status)
     secret, lifetime = reply.secret("access_token"), reply.number("expires_in")
     if reply.status != 200 or secret is None or lifetime is None or lifetime <= 0:
         raise unexpected(reply, purpose, url, "Check auth_url.")
     return Token.minted(secret, started_at=started, lifetime=lifetime, refresh_token=reply.secret("refresh_token"))
+
+
+def _oauth_error_in(reply: http.Reply) -> str:
+    """Give the error code of an answer if it is a known one; anything else could be what we sent."""
+    code = reply.text("error")
+    return code if code is not None and code in OAUTH_ERRORS else ""
 
 
 def _base_url_in(reply: http.Reply) -> str | None:

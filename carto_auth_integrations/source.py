@@ -6,8 +6,8 @@ The same source serves the CARTO access token and the token of the CARTO Data Wa
 from __future__ import annotations
 
 import os
-import threading
 import time
+from _thread import allocate_lock, get_ident  # what threading gives on, without its import on a warm start
 
 from .errors import AccountError, CredentialsError, InteractionRequired
 from .tokens import NO_TOKEN, UNAVAILABLE_BACKOFF, Entry, Failure, Token
@@ -42,7 +42,7 @@ LOCK_POLL = 0.02
 
 _listeners: list[Callable[[Token], None]] = []
 _sources: dict[tuple[int, str], TokenSource] = {}
-_registry_lock = threading.Lock()
+_registry_lock = allocate_lock()
 
 
 class _Abandoned(Exception):
@@ -77,7 +77,7 @@ class TokenSource:
 
     def _start_clean(self) -> None:
         """Forget what belongs to threads: at birth, and in the child after a fork."""
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
         self._flight: Future[Token] | None = None
         self._leader = 0
 
@@ -175,7 +175,7 @@ class TokenSource:
 
         with self._lock:
             if self._flight is not None:
-                if self._leader == threading.get_ident():
+                if self._leader == get_ident():
                     raise RuntimeError(f"{self.title}: asked for again from within its own request (a token listener?)")
                 return self._flight, False
             flight: Future[Token] = Future()
@@ -200,10 +200,11 @@ class TokenSource:
         self._fly_on_thread(flight, interactive=False)
 
     def _fly_on_thread(self, flight: Future[Token], *, interactive: bool) -> None:
+        from threading import Thread
+
+        arguments = {"flight": flight, "interactive": interactive}
         try:
-            threading.Thread(
-                target=self._fly, args=(flight,), kwargs={"interactive": interactive}, name="carto-token", daemon=True
-            ).start()
+            Thread(target=self._fly, kwargs=arguments, name="carto-token", daemon=True).start()
         except RuntimeError:  # no thread to be had: the interpreter is shutting down, or the system is at its limit
             self._fly(flight, interactive=interactive)
 
@@ -211,7 +212,7 @@ class TokenSource:
         """Obtain a token and land it, or its error, on the flight. Raises nothing but an interruption."""
         error: BaseException = _Abandoned()
         token = None
-        self._leader = threading.get_ident()
+        self._leader = get_ident()
         try:
             token = self._obtain(interactive=interactive)
             self._hand_out(token)
@@ -357,7 +358,7 @@ def _log() -> Any:
 
 def _after_fork_in_child() -> None:
     global _registry_lock
-    _registry_lock = threading.Lock()
+    _registry_lock = allocate_lock()
     for source in _sources.values():
         source._start_clean()
 
