@@ -1,4 +1,4 @@
-"""Which CARTO account: who asks, with what, where. From arguments, a file, the environment or a mapping, checked once."""
+"""Which CARTO account: who asks, with what, where; from arguments, a file, the environment or a mapping."""
 
 from __future__ import annotations
 

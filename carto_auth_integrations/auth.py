@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from .account import CartoAccount, sha256_of
-from .errors import CredentialsError
+from .errors import CredentialsError, InvalidField
 from .fields import with_wrapped_secrets
 from .grants import ClientCredentials, StaticToken, UserLogin, api_base_url_of
 from .source import TokenSource, source_for
@@ -15,14 +15,14 @@ from .tokens import NO_TOKEN, Token
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from typing import Any
 
     from google.cloud import bigquery
 
+    from .checks import CheckResult
     from .secret import Secret
     from .source import Grant
-    from .warehouse.exchange import DataWarehouseExchange
 
 
 class CartoAuth:
@@ -83,7 +83,10 @@ class CartoAuth:
 
     @classmethod
     def from_m2m(
-        cls, filepath: str | os.PathLike[str], cache_filepath: str | os.PathLike[str] | None = None, use_cache: bool = True
+        cls,
+        filepath: str | os.PathLike[str],
+        cache_filepath: str | os.PathLike[str] | None = None,
+        use_cache: bool = True,
     ) -> CartoAuth:
         """Create a CartoAuth object from a CARTO credentials file.
 
@@ -126,7 +129,7 @@ class CartoAuth:
 
     @classmethod
     def from_env(cls) -> CartoAuth:
-        """Create a CartoAuth object from the environment: `CARTO_API_BASE_URL`, `CARTO_CLIENT_ID` …
+        """Create a CartoAuth object from the environment: `CARTO_API_BASE_URL`, `CARTO_CLIENT_ID` and so on.
 
         Raises:
             AccountError: If a variable is missing or malformed.
@@ -167,6 +170,7 @@ class CartoAuth:
         return auth
 
     def _set_up(self, account: CartoAccount, *, expiration: float | None, use_cache: bool, open_browser: bool) -> None:
+        _check_expiration(expiration)
         self.account = account
         self._settings = {"expiration": expiration, "use_cache": use_cache, "open_browser": open_browser}
         self._store = open_store(account.token_store if use_cache else "memory:", account.auth_mode)
@@ -255,13 +259,16 @@ class CartoAuth:
         await self._warehouse_source().aget()
         return await to_thread(self.get_carto_dw_client, **options)
 
-    def carto_dw_token(self) -> Token:
+    def carto_dw_token(self, *, interactive: bool = True) -> Token:
         """Give the CARTO Data Warehouse token with its times and project, for code that builds on this package.
+
+        Args:
+            interactive: Whether a person may be asked to log in, if it comes to that.
 
         Raises:
             CredentialsError: If CARTO gives none; the kind says why.
         """
-        return self._warehouse_source().get()
+        return self._warehouse_source().get(interactive=interactive)
 
     def reject_carto_dw_token(self, token: Token) -> None:
         """Say that BigQuery answered 401 to exactly this token: the next call gets another."""
@@ -271,6 +278,25 @@ class CartoAuth:
         if source.token is token and isinstance(source.grant, DataWarehouseExchange):
             source.grant.learn_from_rejection(token)
         source.reject(token.reveal())
+
+    def check(self, *, timeout: float = 30.0) -> Iterator[CheckResult]:
+        """Check the account stage by stage: credentials, CARTO API, DW token, SELECT 1; stop after the first failure.
+
+        Args:
+            timeout: Seconds for all stages together.
+
+        Returns:
+            A result per stage, as each ends. Nothing is raised: a result carries its error.
+        """
+        from .checks import run_checks
+
+        return run_checks(self, timeout=timeout)
+
+    async def acheck(self, *, timeout: float = 30.0) -> list[CheckResult]:
+        """Check the account, like `check`, without holding the event loop."""
+        from asyncio import to_thread
+
+        return await to_thread(lambda: list(self.check(timeout=timeout)))
 
     def login(self, *, port: int | None = None) -> None:
         """Log a user in now, in the browser or with a pasted code, whether or not a token is there.
@@ -286,9 +312,10 @@ class CartoAuth:
         self._source.adopt(self._source.grant.login(port=port))
 
     def logout(self) -> None:
-        """Forget this credential's tokens, in this process and in the token store. CARTO is not told: tokens run out."""
+        """Forget this credential's tokens here and in the token store. CARTO is not told: they run out."""
         self._source.forget()
-        self._warehouse_source().forget()
+        if self.account.api_base_url or self.account.auth_mode == "oauth":
+            self._warehouse_source().forget()
 
     def _warehouse_source(self) -> TokenSource:
         if self._warehouse is None:
@@ -310,7 +337,8 @@ class CartoAuth:
         account = vars(self).get("account")  # a debugger may ask while the object is being made
         if account is None:
             return "CartoAuth(…)"
-        return f"CartoAuth(mode={account.auth_mode!r}, api_base_url={account.api_base_url!r}, client_id={account.client_id!r})"
+        shown = {"mode": account.auth_mode, "api_base_url": account.api_base_url, "client_id": account.client_id}
+        return f"CartoAuth({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _unpickle, (type(self), self.account, self._settings)
@@ -318,6 +346,12 @@ class CartoAuth:
 
 def _unpickle(kind: type[CartoAuth], account: CartoAccount, settings: dict[str, Any]) -> CartoAuth:
     return kind.from_account(account, **settings)
+
+
+def _check_expiration(expiration: object) -> None:
+    if expiration is None or (isinstance(expiration, (int, float)) and not isinstance(expiration, bool)):
+        return
+    raise InvalidField(f"expiration must be a number, in UTC epoch seconds, not {type(expiration).__name__}.")
 
 
 def _grant_of(account: CartoAccount, expiration: float | None, open_browser: bool) -> Grant:

@@ -123,13 +123,9 @@ class _Stages:
     def carto_api(self) -> str:
         """Have CARTO's API take the token."""
         source, purpose = self._auth._source, f"CARTO API for {_owner(self._auth)}"
-        token = source.get(interactive=False)
-        base = api_base_url_of(self._auth.account, token)
+        base = api_base_url_of(self._auth.account, source.get(interactive=False))
         url = f"{base}{USER_PATH}"
-        reply = http.call("GET", url, purpose=purpose, bearer=token)
-        if reply.status == 401:  # a token that should be good: another one, once
-            source.reject(token.reveal())
-            reply = http.call("GET", url, purpose=purpose, bearer=source.get(interactive=False))
+        reply = http.call_as(source, "GET", url, purpose=purpose, interactive=False)
         if reply.status in (401, 403):
             raise ClientRejected(
                 f"{purpose}: {url} refused the token ({reply.status}). Check api_base_url, auth_url and audience: "

@@ -7,7 +7,7 @@ class CredentialsError(Exception):
     """The root of every error of this package.
 
     Args:
-        message: What failed, where (a URL without its query) and what to do next. Never a secret, never a response body.
+        message: What failed, where (a URL without its query) and what to do next. No secret, no response body.
         status: The HTTP status of the answer that failed, where there was one.
         retry_after: Seconds until asking again makes sense, where that is known.
     """

@@ -1,4 +1,4 @@
-"""The fields of an account: one table for the core, the forms of the connectors and the docs, and how each is checked."""
+"""The fields of an account: one table for the core, the connectors' forms and the docs, and their checks."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ PUBLIC_CLIENT_ID = "0dxb8HR3ATXCxJiPOJVHsLoHoAtbRX6u"
 """The public OAuth client of CARTO's own Python library: it may log in users, and has no secret."""
 
 MODES = ("m2m", "oauth", "token")
+
 
 class Field:
     """One field of an account, described once for the core, the connectors' forms and the docs.
@@ -73,7 +74,7 @@ def from_environment(name: str) -> str | Secret | None:
 
 
 def with_wrapped_secrets(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy a mapping, its secrets wrapped: whoever takes fields in does this first, before an error can show its locals."""
+    """Copy a mapping, its secrets wrapped: done first of all, before an error can show its locals."""
     return {
         name: Secret(value) if isinstance(value, str) and value and _is_secret(name) else value
         for name, value in given.items()
@@ -134,10 +135,12 @@ def check_url(name: str, value: str, source: str) -> str:
     match = _URL.fullmatch(value)
     if not match:
         raise InvalidField(
-            f"{name} in {source} is not a URL of the form https://host/path (no user, no query): check how it is written."
+            f"{name} in {source} is not a URL of the form https://host/path (no user, no query): check its spelling."
         )
     if match[1] == "http" and not _is_this_machine(match[2]):
-        raise InvalidField(f"{name} in {source} is plain http for {match[2]}: credentials go over https; write https://.")
+        raise InvalidField(
+            f"{name} in {source} is plain http for {match[2]}: credentials go over https; write https://."
+        )
     return value.rstrip("/")
 
 

@@ -1,4 +1,4 @@
-"""How a CARTO access token is obtained: client credentials, a login with PKCE, a refresh token, or one that is there."""
+"""How a CARTO access token is obtained: client credentials, a login, a refresh token, or one that is there."""
 
 from __future__ import annotations
 
@@ -19,15 +19,24 @@ if TYPE_CHECKING:
     from .login import Authorization
     from .secret import Secret
 
-OAUTH_ERRORS = frozenset(
-    "access_denied consent_required expired_token interaction_required invalid_client invalid_grant invalid_request "
-    "invalid_scope invalid_target login_required server_error temporarily_unavailable too_many_requests "
-    "unauthorized_client unsupported_grant_type".split()
+REFUSALS = frozenset(
+    ("access_denied", "consent_required", "invalid_client", "invalid_grant", "login_required", "unauthorized_client")
 )
-"""Error codes of OAuth and Auth0 that a message may repeat; any other text of a server stays out of messages."""
-REFUSALS = OAUTH_ERRORS & frozenset(
-    "access_denied invalid_client invalid_grant unauthorized_client login_required consent_required".split()
+"""Error codes of OAuth and Auth0 that mean: not this client, not this user, not this code."""
+OAUTH_ERRORS = REFUSALS | frozenset(
+    (
+        "expired_token",
+        "interaction_required",
+        "invalid_request",
+        "invalid_scope",
+        "invalid_target",
+        "server_error",
+        "temporarily_unavailable",
+        "too_many_requests",
+        "unsupported_grant_type",
+    )
 )
+"""Error codes that a message may repeat; any other text of a server stays out of messages."""
 
 
 class ClientCredentials:
@@ -168,7 +177,7 @@ def find_api_base_url(account: CartoAccount, token: Token) -> str:
     tenant = reply.text("tenant_domain")
     if reply.status in (401, 403) or reply.text("error"):
         raise ClientRejected(
-            f"{purpose}: {url} refused ({reply.status}). Give api_base_url, or check accounts_url and the user's account.",
+            f"{purpose}: {url} refused ({reply.status}). Give api_base_url, or check accounts_url and the user.",
             status=reply.status,
         )
     if reply.status != 200 or tenant is None:

@@ -12,8 +12,11 @@ from .secret import Secret
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     import requests
+
+    from .source import TokenSource
 
 CLIENT_NAME = "carto-auth-integrations"
 USER_AGENT = f"{CLIENT_NAME}/{__version__}"
@@ -24,7 +27,7 @@ READ_TIMEOUT = 20.0
 TOTAL_TIMEOUT = 60.0
 """Seconds for a call with all its retries; a try that could not end within them is not begun."""
 ATTEMPTS = 4
-WAIT_INITIAL, WAIT_JITTER, WAIT_MAX = 0.2, 0.3, 4.0
+WAIT_INITIAL, WAIT_JITTER = 0.2, 0.3
 """Seconds between tries where the server does not say; doubled each time."""
 RETRIED = frozenset({429, 500, 502, 503, 504})
 MAX_BODY = 1024 * 1024
@@ -127,34 +130,44 @@ def call(
     Raises:
         ServiceUnavailable: The network failed, or 429 or 5xx was the last answer too. `retry_after` in seconds.
     """
+    from random import random
+
     import requests
-    import stamina
 
-    deadline = time.monotonic() + TOTAL_TIMEOUT
-
-    def worth_another_try(error: Exception) -> bool | float:
-        if not isinstance(error, _Failed) or not error.retry:
-            return False
-        pause = error.retry_after or 0.0
-        if time.monotonic() + pause + CONNECT_TIMEOUT + READ_TIMEOUT > deadline:
-            return False
-        return pause or True
-
-    try:
-        with requests.Session() as session:
-            for attempt in stamina.retry_context(
-                on=worth_another_try,
-                attempts=ATTEMPTS,
-                timeout=None,
-                wait_initial=WAIT_INITIAL,
-                wait_jitter=WAIT_JITTER,
-                wait_max=WAIT_MAX,
-            ):
-                with attempt:
-                    return _try(session, method, url, form=form, bearer=bearer)
-    except _Failed as failed:
-        failure = failed
+    last_start = time.monotonic() + TOTAL_TIMEOUT - CONNECT_TIMEOUT - READ_TIMEOUT
+    with requests.Session() as session:
+        for attempt in range(ATTEMPTS):
+            try:
+                return _try(session, method, url, form=form, bearer=bearer)
+            except _Failed as failed:
+                failure = failed
+            pause = failure.retry_after or WAIT_INITIAL * 2**attempt + WAIT_JITTER * random()
+            if not failure.retry or attempt == ATTEMPTS - 1 or time.monotonic() + pause > last_start:
+                break
+            _log().info("%s: %s %s; asked again in %.1f s", purpose, url, failure, pause)
+            time.sleep(pause)
     raise _unavailable(failure, purpose, url)  # outside the handler: nothing of the request hangs on the error
+
+
+def call_as(source: TokenSource, method: str, url: str, *, purpose: str, interactive: bool) -> Reply:
+    """Make one call to CARTO's API. A 401 to a token that should be good: another token, once, and the call again.
+
+    Args:
+        source: Whose access token authenticates the call.
+        method: `GET` or `POST`.
+        url: Where; without query.
+        purpose: What the call is for, to begin messages with.
+        interactive: Whether a person may be asked to log in, if it comes to that.
+
+    Raises:
+        CredentialsError: If there is no token to be had, or no answer; the kind says why.
+    """
+    token = source.get(interactive=interactive)
+    reply = call(method, url, purpose=purpose, bearer=token)
+    if reply.status != 401:
+        return reply
+    source.reject(token.reveal())
+    return call(method, url, purpose=purpose, bearer=source.get(interactive=interactive))
 
 
 def _try(
@@ -173,7 +186,8 @@ def _try(
         with session.request(
             method,
             url,
-            data=form and {name: value.reveal() if isinstance(value, Secret) else value for name, value in form.items()},
+            data=form
+            and {name: value.reveal() if isinstance(value, Secret) else value for name, value in form.items()},
             params={"client": CLIENT_NAME} if bearer else None,
             headers={"User-Agent": USER_AGENT, "Accept": "application/json"},
             auth=_Authorization(bearer),
@@ -262,6 +276,12 @@ def server_time(headers: Mapping[str, str]) -> float:
         return parsedate_to_datetime(headers["date"]).timestamp()
     except (KeyError, ValueError, TypeError, OverflowError):
         return time.time()
+
+
+def _log() -> Any:
+    from logging import getLogger
+
+    return getLogger(__name__)
 
 
 def _unavailable(failure: _Failed, purpose: str, url: str) -> CredentialsError:

@@ -1,4 +1,4 @@
-"""The browser login: PKCE and state, a loopback listener for the answer, and a pasted code where there is no browser."""
+"""The browser login: PKCE, state, a loopback listener, and a pasted code where there is no browser."""
 
 from __future__ import annotations
 
@@ -183,7 +183,8 @@ def _authorize_by_paste(account: CartoAccount, attempt: Attempt) -> Authorizatio
         )
     redirect_uri = _paste_url(account)
     _say(f"Log in to CARTO at:\n{attempt.url(account, redirect_uri)}")
-    pasted = Secret(input("Paste the code shown there: ").strip())
+    _say("Paste the code shown there:")  # not as input's prompt: standard output may be a pipe that wants a token alone
+    pasted = Secret(input().strip())
     code = _code_in(pasted, attempt.state)
     if not code:
         raise InteractionRequired("No code was pasted: start the login again and copy the code from the page.")
@@ -266,7 +267,7 @@ class _CallbackHandler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class's name for it
         """Log nothing: the request line holds the code."""
 
 

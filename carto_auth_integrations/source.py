@@ -237,7 +237,7 @@ class TokenSource:
         return token
 
     def _obtain(self, *, interactive: bool) -> Token:
-        """Take the token that another process has fetched, or fetch it while the store's lock keeps the others waiting."""
+        """Take the token that another process has fetched, or fetch it under the store's lock."""
         deadline = time.monotonic() + LOCK_TIMEOUT
         while True:
             entry = self.store.read(self._key)
@@ -263,9 +263,8 @@ class TokenSource:
             CredentialsError: The remembered failure, while it holds.
         """
         now, token = time.time(), entry.token
-        if token and token.is_usable(now) and token.stale_at > self.token.stale_at:
-            if token.reveal() != self._rejected.reveal():
-                return token
+        if token and token.is_usable(now) and token.stale_at > self.token.stale_at and token != self._rejected:
+            return token
         for failure in (self._failure, entry.failure):
             if failure and failure.holds(now):
                 raise failure.again(now)

@@ -1,4 +1,4 @@
-"""Token and what is remembered beside it: how long it serves, when it is renewed, and which failure is not asked again."""
+"""Token and what is remembered beside it: how long it serves, when it is renewed, what is not asked again."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ LEAD_JITTER = 0.2
 SHORT_LEAD = 1 / 20
 """Share of a short lifetime that is given up for an early renewal …"""
 LEAD_PER_REQUEST = 3.0
-"""… unless the token endpoint is so slow that this many of its answers do not fit in: then earlier, at most half-way."""
+"""… unless this many answers of a slow token endpoint do not fit in: then earlier, at most half-way."""
 MAX_MARGIN = 60.0
-"""Seconds before its end from which on a token is not handed out while a new one can be had: a request takes time."""
+"""Seconds before its end from which on a token is only handed out if no new one can be had: a request takes time."""
 MARGIN = 1 / 100
 """The same as a share of short lifetimes."""
 CLOCK_TOLERANCE = 300.0
@@ -140,14 +140,12 @@ class Token(Secret):
         """Read a stored record; None if it is not one, or was written under a clock that ran ahead of this one."""
         if not isinstance(record, dict):
             return None
-        value, refresh_token, details = record.get("access_token"), record.get("refresh_token"), record.get("details", {})
-        obtained_at, expires_at = record.get("obtained_at"), record.get("expires_at", _FOREVER)
-        stale_at = record.get("stale_at", expires_at)
-        if not isinstance(value, str) or not value or not _are_times(obtained_at, expires_at, stale_at):
+        value, refresh_token, details = (record.get(name) for name in ("access_token", "refresh_token", "details"))
+        obtained_at, expires_at = _time(record.get("obtained_at")), _time(record.get("expires_at", _FOREVER))
+        stale_at = _time(record.get("stale_at", _FOREVER))
+        if not isinstance(value, str) or not value or obtained_at is None or expires_at is None or stale_at is None:
             return None
-        if not isinstance(details, dict) or not all(isinstance(text, str) for pair in details.items() for text in pair):
-            return None
-        if obtained_at > now + CLOCK_TOLERANCE:
+        if obtained_at > now + CLOCK_TOLERANCE or not _is_text_by_text(details or {}):
             return None
         return cls(
             value,
@@ -232,11 +230,11 @@ class Failure:
     @classmethod
     def from_record(cls, record: object) -> Failure | None:
         """Read a stored record; None if it is not one."""
-        if not isinstance(record, dict) or record.get("kind") not in KINDS:
+        if not isinstance(record, dict) or not isinstance(record.get("kind"), str) or record["kind"] not in KINDS:
             return None
         message, status = record.get("message"), record.get("status")
-        failed_at, until = record.get("failed_at"), record.get("until")
-        if not isinstance(message, str) or not _are_times(failed_at, until) or until - failed_at > LONGEST_BACKOFF:
+        failed_at, until = _time(record.get("failed_at")), _time(record.get("until"))
+        if not isinstance(message, str) or failed_at is None or until is None or until - failed_at > LONGEST_BACKOFF:
             return None
         error = KINDS[record["kind"]](message, status=status if isinstance(status, int) else None)
         return cls(error, failed_at=failed_at, until=until)
@@ -268,5 +266,12 @@ class Entry:
         return cls(Token.from_record(record.get("token"), now), Failure.from_record(record.get("failure")))
 
 
-def _are_times(*values: object) -> bool:
-    return all(isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0 for value in values)
+def _time(value: object) -> float | None:
+    """Give a stored time, if it is one: not negative, not NaN."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
+        return value
+    return None
+
+
+def _is_text_by_text(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(text, str) for pair in value.items() for text in pair)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
             """Let the next one in. Never raises."""
 
     class TokenStore(Protocol):
-        """What a `TokenSource` asks of a store. No method raises: a broken store costs a token request, not a failure."""
+        """What a `TokenSource` asks of a store. No method raises: a broken store costs a request, no failure."""
 
         def read(self, key: str) -> Entry:
             """Give what is stored under a fingerprint; an empty entry if nothing trustworthy is."""
@@ -76,5 +76,3 @@ def _make(place: str, scheme: str) -> TokenStore:
     from .file import FileStore
 
     return FileStore(place)
-
-

@@ -38,7 +38,7 @@ class RedisStore:
             from redis import Redis
         except ImportError:
             raise MissingDependency(
-                'token_store names Redis, and its client is not installed: pip install "carto-auth-integrations[redis]".'
+                'token_store names Redis, whose client is not installed: pip install "carto-auth-integrations[redis]".'
             ) from None
         self._place = without_password(url)
         self._redis: Redis = Redis.from_url(url, socket_timeout=SOCKET_TIMEOUT, socket_connect_timeout=SOCKET_TIMEOUT)

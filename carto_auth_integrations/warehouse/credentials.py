@@ -1,4 +1,4 @@
-"""google-auth credentials for the CARTO Data Warehouse that renew themselves. Importing this module imports google-auth."""
+"""google-auth credentials for the CARTO Data Warehouse that renew themselves."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HTTP_METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "
 """What google-auth calls `before_request` with for REST; for gRPC it names the remote procedure."""
 
 
-class CartoDWCredentials(CredentialsWithQuotaProject, ReadOnlyScoped):  # type: ignore[misc]  # google-auth is untyped
+class CartoDWCredentials(CredentialsWithQuotaProject, ReadOnlyScoped):
     """Credentials whose token comes from the account's shared `TokenSource`: renewed before its end and after a 401.
 
     Hand them to any Google client, pandas-gbq or bigframes. They pickle as their `CartoAuth`, without a token.
@@ -35,7 +35,7 @@ class CartoDWCredentials(CredentialsWithQuotaProject, ReadOnlyScoped):  # type: 
     def __init__(self, auth: CartoAuth, quota_project_id: str | None = None) -> None:
         self._token = NO_TOKEN
         self._of_thread = threading.local()
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.expiry = _naive_utc(0.0)  # never None: gRPC would take that for a token without end
         self._auth = auth
         self._quota_project_id = quota_project_id
@@ -68,7 +68,7 @@ class CartoDWCredentials(CredentialsWithQuotaProject, ReadOnlyScoped):  # type: 
                 raise
             token = self._token  # gRPC would try for minutes what cannot succeed: let the server refuse the old token
         self._of_thread.sent = token
-        self.apply(headers, token.reveal() or "none")
+        self.apply(headers, token.reveal() or "none")  # type: ignore[no-untyped-call]
 
     def refresh(self, request: object) -> None:
         """Take note of a 401 for the token that this thread has just sent, and get another.
@@ -91,7 +91,7 @@ class CartoDWCredentials(CredentialsWithQuotaProject, ReadOnlyScoped):  # type: 
 
     def _take(self) -> Token:
         try:
-            token = self._auth.carto_dw_token()
+            token = self._auth.carto_dw_token(interactive=False)
         except ServiceUnavailable as error:
             raise TransportError(str(error)) from error
         except CredentialsError as error:

@@ -58,16 +58,11 @@ class DataWarehouseExchange:
         purpose = f"CARTO DW token of {self._account.client_id or 'the access token'}"
         url = f"{api_base_url_of(self._account, token)}{TOKEN_PATH}"
         started = time.time()
-        reply = http.call("GET", url, purpose=purpose, bearer=token)
-        if reply.status == 401:  # a token that should be good: another one, once
-            self._carto.reject(token.reveal())
-            token = self._carto.get(interactive=interactive)
-            started = time.time()
-            reply = http.call("GET", url, purpose=purpose, bearer=token)
+        reply = http.call_as(self._carto, "GET", url, purpose=purpose, interactive=interactive)
         if reply.status in (401, 403):
             raise ClientRejected(
-                f"{purpose}: {url} refused ({reply.status}). Check api_base_url and the permissions of the client's owner "
-                "(API access tokens do not open the warehouse).",
+                f"{purpose}: {url} refused ({reply.status}). Check api_base_url and the permissions of the client's "
+                "owner (API access tokens do not open the warehouse).",
                 status=reply.status,
             )
         if reply.status == 404:

@@ -55,7 +55,8 @@ def test_32_cold_processes_with_one_store_make_one_request(
         32,
         f"""
         from carto_auth_integrations import CartoAuth
-        print(CartoAuth.from_m2m({str(credentials)!r}, cache_filepath={str(tmp_path / "tokens.json")!r}).get_access_token())
+        auth = CartoAuth.from_m2m({str(credentials)!r}, cache_filepath={str(tmp_path / "tokens.json")!r})
+        print(auth.get_access_token())
         """,
     )
 
@@ -91,7 +92,9 @@ def test_coroutines_and_threads_wait_for_the_same_request(
     assert carto_sandbox.stats().count("token") == 1
 
 
-def test_a_forked_child_goes_on_with_the_parents_token(carto_sandbox: Sandbox, credentials: Path, tmp_path: Path) -> None:
+def test_a_forked_child_goes_on_with_the_parents_token(
+    carto_sandbox: Sandbox, credentials: Path, tmp_path: Path
+) -> None:
     (output,) = run_processes(
         1,
         f"""
@@ -128,7 +131,7 @@ def test_a_token_is_asked_for_about_once_a_lifetime(carto_sandbox: Sandbox, tmp_
 def redis_url(tmp_path: Path) -> Iterator[str]:
     port = free_port()
     server = subprocess.Popen(
-        ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)],  # noqa: S607
+        ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)],
         stdout=subprocess.DEVNULL,
     )
     try:
@@ -159,5 +162,3 @@ def test_hosts_that_share_a_redis_store_make_one_request(
     assert len(set(outputs)) == 1
     assert carto_sandbox.stats().count("token") == 1
     assert carto_sandbox.stats().count("dw_token") == 1
-
-

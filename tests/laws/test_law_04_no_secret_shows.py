@@ -133,7 +133,7 @@ def test_the_errors_of_a_bad_account_show_none(tmp_path: Path) -> None:
         assert CANARY not in told, f"{error}"
 
 
-def test_a_password_in_a_url_is_refused_and_not_repeated(tmp_path: Path) -> None:
+def test_a_password_in_a_url_is_refused_and_not_repeated() -> None:
     error = error_of(lambda: CartoAuth("m2m", f"https://user:{CANARY}@example.com", client_id="c", client_secret="s"))
 
     assert "api_base_url" in str(error)

@@ -9,13 +9,12 @@ import pytest
 from carto_auth_integrations.sandbox import Sandbox
 from tests.processes import run_processes
 
-HEAVY = {"filelock", "google", "pandas", "pyarrow", "requests", "stamina"}
+HEAVY = {"filelock", "google", "pandas", "pyarrow", "requests"}
 
+AIRFLOW = "import airflow.sdk.bases.hook, airflow.providers.common.sql.hooks.sql"
 CONNECTORS = {
-    "airflow_provider": "from airflow.sdk import BaseHook; from airflow.providers.common.sql.hooks.sql import DbApiHook",
-    "airflow_provider.hooks.carto": (
-        "from airflow.sdk import BaseHook; from airflow.providers.common.sql.hooks.sql import DbApiHook"
-    ),
+    "airflow_provider": AIRFLOW,
+    "airflow_provider.hooks.carto": AIRFLOW,
     "prefect_blocks": "import prefect.blocks.core",
 }
 

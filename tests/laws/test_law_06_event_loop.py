@@ -1,4 +1,4 @@
-"""Law 6: nothing this package does holds an event loop. (How many milliseconds it is, `benchmarks/` measures.)"""
+"""Law 6: nothing this package does holds an event loop; how many milliseconds it is, `benchmarks/` measures."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def test_a_store_that_cannot_be_trusted_costs_a_request_and_is_replaced(
 
     token = auth.get_access_token()
 
-    assert token != "someone-elses"  # noqa: S105
+    assert token != "someone-elses"
     assert token in store.read_text()
     assert store.stat().st_mode & 0o777 == 0o600
     assert carto_sandbox.stats().count("token") == 1

@@ -24,9 +24,7 @@ def auth(carto_sandbox_bigquery: Sandbox, tmp_path: Path) -> CartoAuth:
     return CartoAuth.from_mapping({**carto_sandbox_bigquery.account, "token_store": str(tmp_path / "tokens.json")})
 
 
-def test_queries_from_eight_threads_go_on_past_the_end_of_many_tokens(
-    auth: CartoAuth, carto_sandbox: Sandbox
-) -> None:
+def test_queries_from_eight_threads_go_on_past_the_end_of_many_tokens(auth: CartoAuth, carto_sandbox: Sandbox) -> None:
     client = auth.get_carto_dw_client()
     end = time.monotonic() + DURATION
 

@@ -1,0 +1,83 @@
+"""`carto-auth sandbox`: a local CARTO in the foreground."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..sandbox import SandboxError, SandboxOptions, serve
+from .output import Failure, example, verbose_option
+
+if TYPE_CHECKING:
+    from ..sandbox import Sandbox
+
+_DEFAULTS = SandboxOptions()
+
+
+@click.command(epilog=example("carto-auth sandbox --port 8080 --credentials-file sandbox.json"))
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port on 127.0.0.1; left out, a free one.")
+@click.option(
+    "--carto-lifetime",
+    type=click.FloatRange(min=0, min_open=True),
+    default=_DEFAULTS.carto_token_lifetime,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long CARTO access tokens live.",
+)
+@click.option(
+    "--dw-lifetime",
+    type=click.FloatRange(min=0, min_open=True),
+    default=_DEFAULTS.dw_token_lifetime,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long DW tokens live.",
+)
+@click.option(
+    "--emulator-url", metavar="URL", help="A BigQuery emulator that runs already, used instead of an own one."
+)
+@click.option("--eager", is_flag=True, help="Start the BigQuery emulator now, not with the first query.")
+@click.option(
+    "--credentials-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where to write the credentials file, which is removed at the end; left out, a temporary place.",
+)
+@verbose_option
+def sandbox(
+    port: int,
+    carto_lifetime: float,
+    dw_lifetime: float,
+    emulator_url: str | None,
+    eager: bool,
+    credentials_file: Path | None,
+) -> None:
+    """Run a local CARTO until Ctrl-C: login, API and BigQuery on one port.
+
+    Prints what a shell needs to use it. Ctrl-C and SIGTERM end it with exit code 0. The BigQuery emulator starts with
+    the first query, which is when it is downloaded.
+    """
+    options = SandboxOptions(
+        port=port,
+        carto_token_lifetime=carto_lifetime,
+        dw_token_lifetime=dw_lifetime,
+        emulator_url=emulator_url,
+        eager_emulator=eager,
+    )
+    try:
+        serve(options, credentials_file=credentials_file, on_ready=_announce)
+    except FileExistsError:
+        failure = Failure(f"There is a file at {credentials_file} already: remove it, or name another.")
+    except (SandboxError, OSError) as error:
+        failure = Failure(f"The sandbox does not run: {error}")
+    else:
+        return
+    raise failure
+
+
+def _announce(sandbox: Sandbox, credentials_file: Path) -> None:
+    click.echo(f"# A local CARTO answers at {sandbox.url}; Ctrl-C ends it.")
+    click.echo(f"# Credentials file, for --credentials and CartoAuth.from_m2m(): {credentials_file}")
+    for name, value in sandbox.environment().items():
+        click.echo(f"export {name}={shlex.quote(value)}")
