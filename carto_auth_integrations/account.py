@@ -12,12 +12,13 @@ from .fields import (
     FIELDS,
     MODES,
     PUBLIC_CLIENT_ID,
+    Fields,
     canonical,
     checked,
     from_environment,
+    hidden,
     suggestion,
     variable,
-    with_wrapped_secrets,
     without_password,
 )
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 M2M_REQUIRED = ("api_base_url", "client_id", "client_secret")
 _PLAIN = tuple(name for name, field in FIELDS.items() if field.kind != "secret")
+_SECRET = tuple(name for name, field in FIELDS.items() if field.kind == "secret")
 
 
 class CartoAccount:
@@ -45,7 +47,7 @@ class CartoAccount:
     share their tokens, and no other account sees them.
     """
 
-    __slots__ = (*FIELDS, "fingerprint", "origin", "secret_digest")
+    __slots__ = (*FIELDS, "digests", "fingerprint", "origin")
 
     auth_mode: str
     api_base_url: str | None
@@ -61,14 +63,15 @@ class CartoAccount:
     default_dataset: str | None
     bigquery_endpoint: str | None
     origin: str
-    secret_digest: str
+    digests: Mapping[str, str]
     fingerprint: str
 
-    def __init__(self, values: Mapping[str, Any], *, origin: str, secret_digest: str | None = None) -> None:
+    def __init__(self, values: Mapping[str, Any], *, origin: str, digests: Mapping[str, str] | None = None) -> None:
         fill = object.__setattr__
         for name in FIELDS:
             fill(self, name, values.get(name))
-        digest = _digest(self.client_secret, self.access_token) if secret_digest is None else secret_digest
+        if digests is None:
+            digests = {name: _digest(values[name]) for name in _SECRET if values.get(name)}
         identity = (
             self.auth_mode,
             self.auth_url,
@@ -76,10 +79,10 @@ class CartoAccount:
             self.audience,
             self.organization,
             self.api_base_url,
-            digest,
+            *(digests.get(name) for name in _SECRET),
         )
         fill(self, "origin", origin)
-        fill(self, "secret_digest", digest)
+        fill(self, "digests", digests)
         fill(self, "fingerprint", sha256_of(json.dumps(identity)))
 
     @classmethod
@@ -95,6 +98,7 @@ class CartoAccount:
             InvalidField: If one has no value, or the file is not a JSON object (a `ValueError`).
             CredentialsFileNotFound: If the file cannot be opened (a `FileNotFoundError`).
         """
+        given = hidden(given)
         path = os.path.abspath(os.path.expanduser(os.fspath(path)))
         content = _read_credentials(path)
         for name in M2M_REQUIRED:
@@ -105,7 +109,7 @@ class CartoAccount:
         for name in content.keys() - FIELDS.keys() - ALIASES.keys():
             _warn("unknown field %r in %s is ignored%s", name, path, suggestion(name))
         fields = canonical({name: content[name] for name in content if name in FIELDS or name in ALIASES}, path)
-        fields.update(canonical(with_wrapped_secrets(given), "the arguments"))
+        fields.update(canonical(given, "the arguments"))
         fields["auth_mode"] = "m2m"
         return cls.resolve(fields, origin=f"file:{path}", required=M2M_REQUIRED)
 
@@ -119,8 +123,7 @@ class CartoAccount:
         Raises:
             AccountError: If a variable is missing or malformed.
         """
-        given = with_wrapped_secrets(given)
-        return cls._resolve_complete(given, origin="environment")
+        return cls._resolve_complete(hidden(given), origin="environment")
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> CartoAccount:
@@ -132,7 +135,7 @@ class CartoAccount:
         Raises:
             AccountError: If a field is unknown, missing or malformed.
         """
-        mapping = with_wrapped_secrets(mapping)
+        mapping = hidden(mapping)
         return cls._resolve_complete(mapping, origin="mapping")
 
     @classmethod
@@ -154,17 +157,19 @@ class CartoAccount:
         Raises:
             AccountError: If a field is unknown, missing or malformed; the message names it.
         """
-        given = with_wrapped_secrets(given)
-        fields = canonical(given, origin)
+        given = fields = canonical(hidden(given), origin)
         mode = _mode(fields, origin)
-        values: dict[str, Any] = {"auth_mode": mode}
+        around = Fields((name, from_environment(name)) for name in FIELDS if _environment_counts(name, mode))
+        values = Fields(auth_mode=mode)
         for name, field in FIELDS.items():
             if name == "auth_mode":
                 continue
-            value, source = fields.get(name), origin
-            if value is None and _environment_counts(name, mode):
-                value, source = from_environment(name), f"the variable {variable(name)}"
-            values[name] = field.default if value is None else checked(name, value, source)
+            if name in fields:
+                values[name] = checked(name, fields, origin)
+            elif around.get(name) is not None:
+                values[name] = checked(name, around, f"the variable {variable(name)}")
+            else:
+                values[name] = field.default
         if mode == "oauth" and values["client_id"] is None:
             values["client_id"] = PUBLIC_CLIENT_ID
         for name in (*required, *_needed(mode, values)):
@@ -196,14 +201,14 @@ class CartoAccount:
 
     def _secret_again(self, name: str) -> Secret | None:
         """Look where the account came from, then in the environment; take only the very secret that stayed behind."""
-        found = [from_environment(name)]
+        places = [Fields({name: from_environment(name)})]
         if self.origin.startswith("file:") and os.path.exists(self.origin[5:]):
-            found.insert(0, _read_credentials(self.origin[5:]).get(name))
-        for candidate in filter(None, found):
-            secret: Secret = checked(name, candidate, self.origin)
-            pair = (secret, None) if name == "client_secret" else (None, secret)
-            if _digest(*pair) == self.secret_digest:
-                return secret
+            places.insert(0, _read_credentials(self.origin[5:]))
+        for place in places:
+            if place.get(name):
+                secret: Secret = checked(name, place, self.origin)
+                if _digest(secret) == self.digests.get(name):
+                    return secret
         return None
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
@@ -236,13 +241,15 @@ class CartoAccount:
         plain = {name: getattr(self, name) for name in _PLAIN}
         if self.token_store is not None and without_password(self.token_store) != self.token_store:
             plain["token_store"] = None  # its password stays behind as well; the other process has CARTO_TOKEN_STORE
-        return _unpickle, (plain, self.origin, self.secret_digest)
+        return _unpickle, (plain, self.origin, self.digests)
 
 
-def _unpickle(plain: dict[str, Any], origin: str, secret_digest: str) -> CartoAccount:
-    if plain["token_store"] is None:
-        plain["token_store"] = from_environment("token_store")
-    return CartoAccount(plain, origin=origin, secret_digest=secret_digest)
+def _unpickle(plain: dict[str, Any], origin: str, digests: dict[str, str]) -> CartoAccount:
+    values = Fields(plain)
+    around = Fields(token_store=from_environment("token_store"))
+    if values["token_store"] is None and around["token_store"]:
+        values["token_store"] = checked("token_store", around, f"the variable {variable('token_store')}")
+    return CartoAccount(values, origin=origin, digests=digests)
 
 
 def sha256_of(text: str) -> str:
@@ -251,8 +258,8 @@ def sha256_of(text: str) -> str:
     return digest
 
 
-def _digest(client_secret: Secret | None, access_token: Secret | None) -> str:
-    return sha256_of(json.dumps([secret and secret.reveal() for secret in (client_secret, access_token)]))
+def _digest(secret: Secret) -> str:
+    return sha256_of(f"carto-auth:{secret.reveal()}")
 
 
 def _mode(fields: Mapping[str, Any], origin: str) -> str:
@@ -292,7 +299,7 @@ def _needed(mode: str, values: Mapping[str, Any]) -> tuple[str, ...]:
     return ()
 
 
-def _read_credentials(path: str) -> dict[str, Any]:
+def _read_credentials(path: str) -> Fields:
     try:
         with open(path, "rb") as file:
             permissions = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
@@ -305,7 +312,7 @@ def _read_credentials(path: str) -> dict[str, Any]:
         failure = InvalidField(f"The credentials file {path} is not JSON: save CARTO's credentials file again.")
     else:
         if isinstance(content, dict):
-            content = with_wrapped_secrets(content)
+            content = hidden(content)
             if os.name == "posix" and permissions & 0o077:
                 _warn("the credentials file %s can be read by others: run chmod 600 on it", path)
             return content

@@ -6,7 +6,7 @@ import time
 
 from .account import CartoAccount, sha256_of
 from .errors import CredentialsError, InvalidField
-from .fields import with_wrapped_secrets
+from .fields import hidden
 from .grants import ClientCredentials, StaticToken, UserLogin, api_base_url_of
 from .source import TokenSource, source_for
 from .stores import open_store
@@ -65,7 +65,7 @@ class CartoAuth:
         org: str | None = None,
         **fields: Any,
     ) -> None:
-        fields = with_wrapped_secrets(
+        fields = hidden(
             {
                 **fields,
                 "mode": mode,
@@ -77,7 +77,7 @@ class CartoAuth:
                 "org": org,
             }
         )
-        access_token = client_secret = None  # wrapped now: an error's locals show neither
+        access_token = client_secret = cache_filepath = None  # hidden now: an error's locals show none of them
         account = CartoAccount.resolve(fields)
         self._set_up(account, expiration=expiration, use_cache=use_cache, open_browser=open_browser)
 
@@ -146,6 +146,7 @@ class CartoAuth:
         Raises:
             AccountError: If a field is unknown, missing or malformed.
         """
+        mapping = hidden(mapping)
         return cls.from_account(CartoAccount.from_mapping(mapping))
 
     @classmethod

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,7 +14,7 @@ from .secret import REDACTED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from typing import Any
 
     from .auth import CartoAuth
@@ -65,7 +64,7 @@ def run_checks(auth: CartoAuth, *, timeout: float = CHECK_TIMEOUT) -> Iterator[C
     stages = _Stages(auth, deadline)
     for name, stage, place in _ORDER:
         started = time.monotonic()
-        found = _within(deadline, partial(stage, stages))
+        found = http.within(deadline - time.monotonic(), partial(stage, stages))
         seconds = time.monotonic() - started
         if isinstance(found, str):
             yield CheckResult(name, True, seconds, found)
@@ -165,26 +164,6 @@ _ORDER = (
     ("SELECT 1", _Stages.select_1, "bigquery_endpoint"),
 )
 """Each stage's name, what it does, and the field that says with whom it talks."""
-
-
-def _within(deadline: float, stage: Callable[[], str]) -> str | Exception | None:
-    """Run a stage: what it found, its error, or None if the deadline came first."""
-    from concurrent.futures import Future, wait
-
-    future: Future[str] = Future()
-
-    def work() -> None:
-        try:
-            future.set_result(stage())
-        except Exception as error:  # whatever it is, it is the stage's result
-            future.set_exception(error)
-
-    threading.Thread(target=work, name="carto-check", daemon=True).start()
-    wait((future,), max(deadline - time.monotonic(), 0.0))
-    if not future.done():
-        return None
-    error = future.exception()
-    return error if isinstance(error, Exception) else future.result()
 
 
 def _too_slow(field_name: str, auth: CartoAuth, timeout: float) -> CredentialsError:

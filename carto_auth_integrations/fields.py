@@ -66,64 +66,69 @@ def variable(name: str) -> str:
     return f"CARTO_{name.upper()}"
 
 
+class Fields(dict):  # type: ignore[type-arg]  # dict[str, Any] would need typing at run time
+    """Fields by name, whose `repr` shows the names alone: what a caller mistook for a client id may be the secret."""
+
+    def __repr__(self) -> str:
+        return f"Fields({', '.join(self)})"
+
+
+def hidden(given: Mapping[str, Any]) -> Fields:
+    """Copy a mapping so that an error's locals show none of it: whoever takes fields in does this first of all."""
+    return Fields(
+        (name, Secret(value) if _is_confidential(name) and value and not isinstance(value, Secret) else value)
+        for name, value in given.items()
+    )
+
+
 def from_environment(name: str) -> str | Secret | None:
     """Read a field's variable; an empty one counts as not set."""
-    if FIELDS[name].kind == "secret":
+    if _is_confidential(name):
         return Secret(os.environ[variable(name)]) if os.environ.get(variable(name)) else None
     return os.environ.get(variable(name)) or None
 
 
-def with_wrapped_secrets(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy a mapping, its secrets wrapped: done first of all, before an error can show its locals."""
-    return {
-        name: Secret(value) if isinstance(value, str) and value and _is_secret(name) else value
-        for name, value in given.items()
-    }
-
-
-def canonical(given: Mapping[str, Any], origin: str) -> dict[str, Any]:
+def canonical(given: Mapping[str, Any], origin: str) -> Fields:
     """Give the fields under their own names, without those left out (None, "").
 
     Raises:
         InvalidField: If a name is unknown, or a field is given under two names.
     """
-    fields: dict[str, Any] = {}
-    for name, value in given.items():
+    given = hidden(given)
+    fields = Fields()
+    for name in given:
         field = ALIASES.get(name, name)
         if field not in FIELDS:
             raise InvalidField(f"Unknown field {name!r} in {origin}{suggestion(name)}.")
-        if value is None or value == "":
+        if given[name] is None or given[name] == "":
             continue
         if field in fields:
             raise InvalidField(f"{name} and another name of {field} are both given in {origin}: keep one.")
-        fields[field] = value
+        fields[field] = given[name]
     return fields
 
 
-def checked(name: str, value: Any, source: str) -> Any:
+def checked(name: str, given: Mapping[str, Any], source: str) -> Any:
     """Check one field and give it in its final form: text stripped, a URL without trailing slash, a secret wrapped.
+
+    Args:
+        name: The field.
+        given: Where its value is.
+        source: What to call that in a message.
 
     Raises:
         InvalidField: If the value is not what the field takes; the message names field and source, not the value.
     """
-    kind = FIELDS[name].kind
-    if kind == "store" and isinstance(value, os.PathLike):
-        value = os.fspath(value)
-    if isinstance(value, Secret):
-        problem = _problem_of_text(value.reveal())
-    elif isinstance(value, str):
-        problem = _problem_of_text(value)
-    else:
-        problem = f"must be text, not {type(value).__name__}"
+    problem = _problem_of(given[name])
     if problem:
         raise InvalidField(f"{name} in {source} {problem}.")
-    if kind == "secret":
-        return Secret(value.reveal().strip())
-    if kind == "url":
-        return check_url(name, value.strip(), source)
-    if kind == "store":
-        return _checked_store(name, value.strip(), source)
-    return value.strip()
+    if FIELDS[name].kind == "secret":
+        return Secret(_text(given[name]))
+    if FIELDS[name].kind == "url":
+        return check_url(name, _text(given[name]), source)
+    if FIELDS[name].kind == "store":
+        _check_scheme(name, _scheme(_text(given[name])), source)
+    return _text(given[name])
 
 
 def check_url(name: str, value: str, source: str) -> str:
@@ -164,11 +169,27 @@ def without_password(store: str) -> str:
     return f"{scheme}{mark}***@{rest.rpartition('@')[2]}" if "@" in rest else store
 
 
-def _is_secret(name: str) -> bool:
-    return name in FIELDS and FIELDS[name].kind == "secret"
+def _is_confidential(name: str) -> bool:
+    """Tell whether a field's value must not show: a secret, or a store's place, which may hold a password."""
+    field = FIELDS.get(ALIASES.get(name, name))
+    return field is not None and field.kind in ("secret", "store")
 
 
-def _problem_of_text(value: str) -> str | None:
+def _bare(value: Any) -> Any:
+    value = value.reveal() if isinstance(value, Secret) else value
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _text(value: Any) -> str:
+    text: str = _bare(value).strip()
+    return text
+
+
+def _problem_of(value: Any) -> str | None:
+    """Say what is wrong with a value, in words that do not repeat it."""
+    value = _bare(value)
+    if not isinstance(value, str):
+        return f"must be text, not {type(value).__name__}"
     if not value.strip():
         return "is blank: fill it in, or leave it out"
     if not value.strip().isprintable():
@@ -176,13 +197,16 @@ def _problem_of_text(value: str) -> str | None:
     return None
 
 
-def _checked_store(name: str, value: str, source: str) -> str:
-    scheme, colon, _ = value.partition(":")
-    if colon and scheme.isalpha() and len(scheme) > 1 and scheme.lower() not in _STORE_SCHEMES:  # C: is a drive
+def _scheme(place: str) -> str:
+    scheme, colon, _ = place.partition(":")
+    return scheme if colon else ""
+
+
+def _check_scheme(name: str, scheme: str, source: str) -> None:
+    if scheme.isalpha() and len(scheme) > 1 and scheme.lower() not in _STORE_SCHEMES:  # one letter is a drive
         raise InvalidField(
             f"{name} in {source} has the unknown scheme {scheme}: give a file's path, memory: or redis://host/0."
         )
-    return value
 
 
 def _is_this_machine(host: str) -> bool:

@@ -11,12 +11,14 @@ from .secret import Secret
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
+    from collections.abc import Callable, Mapping
+    from typing import Any, TypeVar
 
     import requests
 
     from .source import TokenSource
+
+    T = TypeVar("T")
 
 CLIENT_NAME = "carto-auth-integrations"
 USER_AGENT = f"{CLIENT_NAME}/{__version__}"
@@ -134,19 +136,53 @@ def call(
 
     import requests
 
-    last_start = time.monotonic() + TOTAL_TIMEOUT - CONNECT_TIMEOUT - READ_TIMEOUT
+    longest_try = CONNECT_TIMEOUT + READ_TIMEOUT
+    last_start = time.monotonic() + TOTAL_TIMEOUT - longest_try
     with requests.Session() as session:
+        session.trust_env = url.startswith("https://")  # plain http is for this machine: no proxy gets to see it
         for attempt in range(ATTEMPTS):
-            try:
-                return _try(session, method, url, form=form, bearer=bearer)
-            except _Failed as failed:
-                failure = failed
+            result = within(longest_try, lambda: _try(session, method, url, form=form, bearer=bearer))
+            if isinstance(result, Reply):
+                return result
+            failure = result if isinstance(result, _Failed) else _failure_of(result)
             pause = failure.retry_after or WAIT_INITIAL * 2**attempt + WAIT_JITTER * random()
             if not failure.retry or attempt == ATTEMPTS - 1 or time.monotonic() + pause > last_start:
                 break
             _log().info("%s: %s %s; asked again in %.1f s", purpose, url, failure, pause)
             time.sleep(pause)
     raise _unavailable(failure, purpose, url)  # outside the handler: nothing of the request hangs on the error
+
+
+def within(seconds: float, action: Callable[[], T]) -> T | Exception | None:
+    """Do something that may hang, on a daemon thread: a name look-up has no time-out, and an answer may drip for ever.
+
+    Args:
+        seconds: How long to wait; past that, the thread is left behind.
+        action: What to do.
+
+    Returns:
+        What it gave, what it raised, or None if it has not ended.
+    """
+    from concurrent.futures import Future, wait
+    from threading import Thread
+
+    future: Future[T] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(action())
+        except Exception as error:  # whatever it is, it is the result
+            future.set_exception(error)
+
+    try:
+        Thread(target=work, name="carto-call", daemon=True).start()
+    except RuntimeError:  # no thread to be had: the interpreter is shutting down, or the system is at its limit
+        work()
+    wait((future,), max(seconds, 0.0))
+    if not future.done():
+        return None
+    error = future.exception()
+    return error if isinstance(error, Exception) else future.result()
 
 
 def call_as(source: TokenSource, method: str, url: str, *, purpose: str, interactive: bool) -> Reply:
@@ -180,7 +216,6 @@ def _try(
 ) -> Reply:
     import requests
 
-    started = time.monotonic()
     failure: _Failed
     try:
         with session.request(
@@ -195,7 +230,7 @@ def _try(
             allow_redirects=False,
             stream=True,
         ) as response:
-            reply = Reply(response.status_code, response.headers, _body(response, started + READ_TIMEOUT))
+            reply = Reply(response.status_code, response.headers, _body(response))
             if reply.status not in RETRIED:
                 return reply
             failure = _Failed(
@@ -203,8 +238,6 @@ def _try(
             )
     except requests.RequestException as error:
         failure = _Failed(_why(error), retry=not isinstance(error, (requests.exceptions.SSLError, ValueError)))
-    except (OSError, ValueError, EOFError) as error:  # what requests lets through of urllib3 and http.client
-        failure = _Failed(f"failed ({type(error).__name__})", retry=isinstance(error, OSError))
     raise failure
 
 
@@ -220,17 +253,22 @@ class _Authorization:
         return request
 
 
-def _body(response: requests.Response, deadline: float) -> bytes:
-    import requests
+def _body(response: requests.Response) -> bytes:
+    from requests.exceptions import ContentDecodingError
 
     body = b""
     for chunk in response.iter_content(16384):
         body += chunk
         if len(body) > MAX_BODY:
-            raise requests.exceptions.ContentDecodingError("too long")
-        if time.monotonic() > deadline:
-            raise requests.exceptions.ReadTimeout("too slow")
+            raise ContentDecodingError("too long")
     return body
+
+
+def _failure_of(error: Exception | None) -> _Failed:
+    """Take what requests lets through of urllib3 and http.client, and a try that did not end."""
+    if error is None:
+        return _Failed(f"did not answer within {READ_TIMEOUT:.0f} s", retry=True)
+    return _Failed(f"failed ({type(error).__name__})", retry=isinstance(error, OSError))
 
 
 def _why(error: requests.RequestException) -> str:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import time
-from _thread import allocate_lock, get_ident  # what threading gives on, without its import on a warm start
+from _thread import RLock, allocate_lock, get_ident  # what threading gives on, without its import on a warm start
 
 from .errors import AccountError, CredentialsError, InteractionRequired
-from .tokens import NO_TOKEN, UNAVAILABLE_BACKOFF, Entry, Failure, Token
+from .tokens import LONGEST_BACKOFF, NO_TOKEN, UNAVAILABLE_BACKOFF, Entry, Failure, Token
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,8 +68,9 @@ class TokenSource:
         self.title = title
         self.grant = grant
         self.store = store
-        self._key = key
+        self.key = key
         self._rejected = NO_TOKEN
+        self._announced = NO_TOKEN
         self._failure: Failure | None = None
         self._quiet_until = 0.0
         self._forgiven_until = 0.0
@@ -78,6 +79,7 @@ class TokenSource:
     def _start_clean(self) -> None:
         """Forget what belongs to threads: at birth, and in the child after a fork."""
         self._lock = allocate_lock()
+        self._announcing = RLock()
         self._flight: Future[Token] | None = None
         self._leader = 0
 
@@ -131,21 +133,21 @@ class TokenSource:
 
     def adopt(self, token: Token) -> None:
         """Take a token that came by another way, such as a login, and let every process have it."""
-        self.store.write(self._key, Entry(token))
+        self.store.write(self.key, Entry(token))
         with self._lock:
             self._failure = None
         self._hand_out(token)
 
     def forget(self) -> None:
         """Drop the token here and in the store."""
-        self.store.forget(self._key)
+        self.store.forget(self.key)
         with self._lock:
             self.token = NO_TOKEN
             self._failure = None
 
     def peek(self) -> Token:
         """Give the token at hand or in the store, whatever its state, without any request; `NO_TOKEN` if none."""
-        return self.token if self.token is not NO_TOKEN else self.store.read(self._key).token or NO_TOKEN
+        return self.token if self.token is not NO_TOKEN else self.store.read(self.key).token or NO_TOKEN
 
     def _at_hand(self) -> Token | None:
         token, now = self.token, time.time()
@@ -164,7 +166,7 @@ class TokenSource:
         """
         if self._flight is not None:
             return None
-        token = self._found_in(self.store.read(self._key))
+        token = self._found_in(self.store.read(self.key))
         if token:
             self._hand_out(token)
         return token
@@ -232,7 +234,9 @@ class TokenSource:
         token = self.token
         if not token.is_valid(time.time()):
             return None
-        self._quiet_until = time.monotonic() + UNAVAILABLE_BACKOFF
+        remembered = self._failure.until - time.time() if self._failure else 0.0
+        told = getattr(failure, "retry_after", None) or 0.0
+        self._quiet_until = time.monotonic() + max(UNAVAILABLE_BACKOFF, min(max(remembered, told), LONGEST_BACKOFF))
         _log().warning("%s: renewal failed, the one in hand goes on: %s", self.title, failure)
         return token
 
@@ -240,18 +244,18 @@ class TokenSource:
         """Take the token that another process has fetched, or fetch it under the store's lock."""
         deadline = time.monotonic() + LOCK_TIMEOUT
         while True:
-            entry = self.store.read(self._key)
+            entry = self.store.read(self.key)
             token = self._found_in(entry)
             if token:
                 return token
-            lock = self.store.try_lock(self._key)
+            lock = self.store.try_lock(self.key)
             if lock or time.monotonic() >= deadline:
                 break
             time.sleep(LOCK_POLL)
         if lock is None:
             return self._mint(entry, interactive=interactive)
         try:
-            entry = self.store.read(self._key)
+            entry = self.store.read(self.key)
             return self._found_in(entry) or self._mint(entry, interactive=interactive)
         finally:
             lock.release()
@@ -281,26 +285,32 @@ class TokenSource:
             error = failure
         else:
             self._failure = None
-            self.store.write(self._key, Entry(token))
+            self.store.write(self.key, Entry(token))
             lifetime = token.expires_at - token.obtained_at
             _log().info("%s: lives %.0f s, request took %.2f s", self.title, lifetime, time.monotonic() - started)
             return token
         self._failure = Failure.of(error, time.time())
-        self.store.write(self._key, Entry(entry.token, self._failure))
+        self.store.write(self.key, Entry(entry.token, self._failure))
         raise error
 
     def _hand_out(self, token: Token) -> None:
         """Make the token this process's, after those who must know of it (to mask it in logs) have heard."""
-        for listener in tuple(_listeners) if token.reveal() != self.token.reveal() else ():
-            try:
-                listener(token)
-            except Exception:  # a listener's trouble is not the pipeline's
-                _log().warning("%s: a token listener failed", self.title, exc_info=True)
+        with self._announcing:
+            if token != self._announced:
+                self._announced = token
+                self._announce(token)
         if token.reveal() == self._rejected.reveal():  # the issuer knows no better: use it, and do not ask at each 401
             self._rejected = NO_TOKEN
             self._forgiven_until = time.monotonic() + UNAVAILABLE_BACKOFF
             _log().warning("%s: the one that was rejected came back from its issuer", self.title)
         self.token = token
+
+    def _announce(self, token: Token) -> None:
+        for listener in tuple(_listeners):
+            try:
+                listener(token)
+            except Exception as error:  # a listener's trouble is not the pipeline's; its traceback may show the token
+                _log().warning("%s: a token listener failed (%s)", self.title, type(error).__name__)
 
 
 def source_for(key: str, title: str, grant: Grant, store: TokenStore, *, replace_grant: bool = True) -> TokenSource:

@@ -268,9 +268,12 @@ class Entry:
 
 def _time(value: object) -> float | None:
     """Give a stored time, if it is one: not negative, not NaN."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
-        return value
-    return None
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    try:
+        return float(value) if value >= 0 else None
+    except OverflowError:
+        return None
 
 
 def _is_text_by_text(value: object) -> bool:

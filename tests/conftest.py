@@ -1,4 +1,4 @@
-"""What holds for every test: a home of its own, no account in the environment, and no silent skip where CI forbids it."""
+"""What holds for every test: a home of its own, no account in the environment, no skip where CI forbids it."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def login(no_browser: bool, port: int | None, org: str | None, api_base_url: str
     lives = in_words(token.expires_at - token.obtained_at)
     renewal = "and is renewed without a new login" if token.refresh_token else "and then asks for a new login"
     click.echo(f"The token lives for {lives} {renewal}.")
-    if auth._store.read(auth._source._key).token and auth._store.describe() != "memory":
+    if auth._store.read(auth._source.key).token and auth._store.describe() != "memory":
         click.echo(f"Stored in {auth._store.describe()}.")
     else:
         say("Warning: the token is stored nowhere and gone when this command ends. Check token_store.", style="yellow")

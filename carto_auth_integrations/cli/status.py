@@ -87,7 +87,7 @@ def _token_line(token: dict[str, Any]) -> str:
 
 def _failures_of(source: TokenSource, now: float) -> list[dict[str, Any]]:
     """Give the failure that all processes remember, while it keeps them from asking."""
-    failure = source.store.read(source._key).failure
+    failure = source.store.read(source.key).failure
     if failure is None or not failure.holds(now):
         return []
     return [{"kind": type(failure.error).__name__, "message": str(failure.error), "retry_in": failure.until - now}]

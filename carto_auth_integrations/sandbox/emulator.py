@@ -87,12 +87,10 @@ class Emulator:
         with self._lock:
             if self._failure is not None:
                 raise self._failure
-            if self._url is None:
-                self._start()
+            url = self._url or self._start()
             if self._has_died():
                 raise self._died("The BigQuery emulator has died")
-            assert self._url is not None
-            return self._url
+            return url
 
     def start(self) -> None:
         """Starts the emulator unless it runs; tries again after a failure, and anew after its death.
@@ -113,7 +111,7 @@ class Emulator:
             self._url = None
             self._discard()
 
-    def _start(self) -> None:
+    def _start(self) -> str:
         try:
             url = self._foreign_url or self._launch()
             for dataset in self._datasets:
@@ -127,6 +125,7 @@ class Emulator:
             self._discard()
             raise self._failure from error
         self._url = url
+        return url
 
     def _launch(self) -> str:
         """Starts the child and waits for its port."""

@@ -53,7 +53,7 @@ def _signals_interrupt() -> Iterator[None]:
         yield  # signals are the main thread's alone
         return
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
         for each in before:
             signal.signal(each, signal.SIG_IGN)
         raise KeyboardInterrupt

@@ -44,9 +44,11 @@ class IssuedToken:
     family: str = ""
 
     def get_scope(self) -> str:
+        """Give the scope, as Authlib asks for it."""
         return self.scope
 
     def check_client(self, client: object) -> bool:
+        """Tell whether the token was issued to this client, as Authlib asks."""
         return getattr(client, "client_id", None) == self.client_id
 
 
@@ -63,9 +65,11 @@ class LoginCode:
     expires_at: float
 
     def get_redirect_uri(self) -> str:
+        """Give the redirect URI, as Authlib asks for it."""
         return self.redirect_uri
 
     def get_scope(self) -> str:
+        """Give the scope, as Authlib asks for it."""
         return self.scope
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ..fields import checked
+from ..secret import Secret
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 _DEFAULT_FILES = {"m2m": "token_m2m.json", "oauth": "token_oauth.json", "token": "token.json"}
-_opened: dict[str, TokenStore] = {}
+_opened: dict[Secret, TokenStore] = {}
 
 
 def open_store(place: str | None, mode: str) -> TokenStore:
@@ -51,20 +51,20 @@ def open_store(place: str | None, mode: str) -> TokenStore:
     Raises:
         InvalidField: If the place has an unknown scheme.
     """
-    if place is None:
-        place = os.path.join("~", ".carto-auth", _DEFAULT_FILES[mode])
-    else:
-        place = checked("token_store", place, "the arguments")
-    scheme = place.partition(":")[0].lower()
+    where = Secret(os.path.join("~", ".carto-auth", _DEFAULT_FILES[mode]) if place is None else place)
+    del place  # a password in it is in no local when an error shows them
+    scheme = where.reveal().partition(":")[0].lower()
     if scheme not in ("memory", "redis", "rediss"):
-        place = os.path.abspath(os.path.expanduser(place.removeprefix("file://").removeprefix("file:")))
-    store = _opened.get(place)
+        where = Secret(
+            os.path.abspath(os.path.expanduser(where.reveal().removeprefix("file://").removeprefix("file:")))
+        )
+    store = _opened.get(where)
     if store is None:
-        store = _opened.setdefault(place, _make(place, scheme))
+        store = _opened.setdefault(where, _make(where, scheme))
     return store
 
 
-def _make(place: str, scheme: str) -> TokenStore:
+def _make(place: Secret, scheme: str) -> TokenStore:
     if scheme == "memory":
         from .memory import MemoryStore
 
@@ -75,4 +75,4 @@ def _make(place: str, scheme: str) -> TokenStore:
         return RedisStore(place)
     from .file import FileStore
 
-    return FileStore(place)
+    return FileStore(place.reveal())

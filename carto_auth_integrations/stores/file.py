@@ -73,15 +73,17 @@ class FileStore:
         except OSError as error:
             self._warn(f"cannot be read ({error.strerror})")
             return {}
-        with open(descriptor, "rb") as file:
+        try:
             distrust = _distrust(os.fstat(descriptor))
             if distrust:
                 self._warn(distrust)
                 return {}
-            try:
+            with open(descriptor, "rb", closefd=False) as file:
                 content = json.loads(file.read())
-            except (ValueError, RecursionError, OSError):
-                content = None
+        except (ValueError, RecursionError, OSError):
+            content = None
+        finally:
+            os.close(descriptor)
         if not isinstance(content, dict):
             self._warn("is not JSON")
             return {}

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 
-from ..errors import MissingDependency
+from ..errors import InvalidField, MissingDependency
 from ..fields import without_password
 from ..tokens import Entry
 from .memory import NoLock
@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ..secret import Secret
     from . import StoreLock
 
 PREFIX = "carto-auth:"
@@ -33,15 +34,24 @@ class RedisStore:
         url: `redis://host:port/db` or `rediss://…`; a user and password in it are not shown.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: Secret) -> None:
         try:
             from redis import Redis
         except ImportError:
             raise MissingDependency(
                 'token_store names Redis, whose client is not installed: pip install "carto-auth-integrations[redis]".'
             ) from None
-        self._place = without_password(url)
-        self._redis: Redis = Redis.from_url(url, socket_timeout=SOCKET_TIMEOUT, socket_connect_timeout=SOCKET_TIMEOUT)
+        self._place = without_password(url.reveal())
+        try:
+            bounds = {"socket_timeout": SOCKET_TIMEOUT, "socket_connect_timeout": SOCKET_TIMEOUT}
+            self._redis: Redis = Redis.from_url(url.reveal(), **bounds)
+            self._redis.connection_pool.make_connection()  # reads the options; connects to nothing
+        except (ValueError, TypeError, AttributeError):
+            understood = False
+        else:
+            understood = True
+        if not understood:
+            raise InvalidField(f"token_store {self._place} is not a URL that Redis understands: redis://host:port/db.")
         self._in_outage = False
 
     def read(self, key: str) -> Entry:
@@ -103,7 +113,10 @@ class _Lease:
     def __init__(self, lock: Any) -> None:
         self._lock = lock
         self._released = threading.Event()
-        threading.Thread(target=self._renew, name="carto-lease", daemon=True).start()
+        try:
+            threading.Thread(target=self._renew, name="carto-lease", daemon=True).start()
+        except RuntimeError:  # no thread to be had: the lease runs out in the middle of a slow request, at worst
+            pass
 
     def _renew(self) -> None:
         from redis.exceptions import RedisError
