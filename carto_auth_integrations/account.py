@@ -123,7 +123,8 @@ class CartoAccount:
         Raises:
             AccountError: If a variable is missing or malformed.
         """
-        return cls._resolve_complete(hidden(given), origin="environment")
+        given = hidden(given)
+        return cls._resolve_complete(given, origin="environment")
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> CartoAccount:

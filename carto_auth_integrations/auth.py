@@ -251,7 +251,7 @@ class CartoAuth:
         """
         from .warehouse.client import make_client
 
-        return make_client(self, self.carto_dw_token().details["project_id"], **options)
+        return make_client(self, self.carto_dw_token().details["project_id"], options)
 
     async def aget_carto_dw_client(self, **options: Any) -> bigquery.Client:
         """Get a BigQuery client, like `get_carto_dw_client`; it is imported and made on a thread of its own."""

@@ -7,13 +7,14 @@ import re
 import time
 
 from . import http
-from .errors import ClientRejected, CredentialsError, InteractionRequired, UnexpectedResponse
+from .errors import ClientRejected, CredentialsError, InteractionRequired, InvalidField, UnexpectedResponse
 from .fields import check_url, is_loopback
 from .tokens import Token
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     from .account import CartoAccount
     from .login import Authorization
@@ -122,7 +123,10 @@ class UserLogin:
         }
         token = _ask_for_token(account, form, check="the login; codes work once, and for minutes")
         if account.api_base_url is None:
-            token.details["api_base_url"] = find_api_base_url(account, token)
+            try:
+                token.details["api_base_url"] = find_api_base_url(account, token)
+            except CredentialsError as error:  # the login stands; whoever needs the URL looks it up again
+                _log().warning("%s", error)
         return token
 
     def _refresh(self, previous: Token, refresh_token: Secret) -> Token:
@@ -174,21 +178,20 @@ def find_api_base_url(account: CartoAccount, token: Token) -> str:
     purpose = "API base URL of the user"
     url = f"{account.accounts_url}/accounts"
     reply = http.call("GET", url, purpose=purpose, bearer=token)
-    tenant = reply.text("tenant_domain")
     if reply.status in (401, 403) or reply.text("error"):
         raise ClientRejected(
             f"{purpose}: {url} refused ({reply.status}). Give api_base_url, or check accounts_url and the user.",
             status=reply.status,
         )
-    if reply.status != 200 or tenant is None:
-        raise unexpected(reply, purpose, url, "Give api_base_url, or check accounts_url.")
-    scheme = "http" if is_loopback(tenant) else "https"
-    url = check_url("tenant_domain", f"{scheme}://{tenant}/config.yaml", "the accounts service")
+    config_url = _config_url_of(reply.text("tenant_domain"))
+    if reply.status != 200 or config_url is None:
+        raise unexpected(reply, purpose, url, "It names no tenant_domain: give api_base_url, or check accounts_url.")
+    url = config_url
     reply = http.call("GET", url, purpose=purpose)
-    base = _base_url_in(reply)
+    base = _checked_url(_base_url_in(reply) or "")
     if reply.status != 200 or base is None:
-        raise unexpected(reply, purpose, url, "Give api_base_url.")
-    return check_url("apis.baseUrl", base, url)
+        raise unexpected(reply, purpose, url, "It has no apis.baseUrl with https: give api_base_url.")
+    return base
 
 
 def api_base_url_of(account: CartoAccount, token: Token) -> str:
@@ -212,6 +215,26 @@ def unexpected(reply: http.Reply, purpose: str, url: str, advice: str) -> Creden
         f"{purpose}: {url} answered {reply.status} ({reply.content_type}), not as documented. {advice}",
         status=reply.status,
     )
+
+
+def _config_url_of(tenant: str | None) -> str | None:
+    if tenant is None:
+        return None
+    return _checked_url(f"{'http' if is_loopback(tenant) else 'https'}://{tenant}/config.yaml")
+
+
+def _checked_url(url: str) -> str | None:
+    """Give a URL that a server named, if credentials may go there."""
+    try:
+        return check_url("url", url, "an answer")
+    except InvalidField:
+        return None
+
+
+def _log() -> Any:
+    from logging import getLogger
+
+    return getLogger(__name__)
 
 
 def _ask_for_token(account: CartoAccount, form: Mapping[str, str | Secret], *, check: str) -> Token:

@@ -141,10 +141,9 @@ def call(
     with requests.Session() as session:
         session.trust_env = url.startswith("https://")  # plain http is for this machine: no proxy gets to see it
         for attempt in range(ATTEMPTS):
-            result = within(longest_try, lambda: _try(session, method, url, form=form, bearer=bearer))
-            if isinstance(result, Reply):
-                return result
-            failure = result if isinstance(result, _Failed) else _failure_of(result)
+            reply, failure = _outcome(within(longest_try, lambda: _try(session, method, url, form=form, bearer=bearer)))
+            if reply:
+                return reply
             pause = failure.retry_after or WAIT_INITIAL * 2**attempt + WAIT_JITTER * random()
             if not failure.retry or attempt == ATTEMPTS - 1 or time.monotonic() + pause > last_start:
                 break
@@ -264,11 +263,15 @@ def _body(response: requests.Response) -> bytes:
     return body
 
 
-def _failure_of(error: Exception | None) -> _Failed:
-    """Take what requests lets through of urllib3 and http.client, and a try that did not end."""
-    if error is None:
-        return _Failed(f"did not answer within {READ_TIMEOUT:.0f} s", retry=True)
-    return _Failed(f"failed ({type(error).__name__})", retry=isinstance(error, OSError))
+def _outcome(result: Reply | Exception | None) -> tuple[Reply | None, _Failed]:
+    """Tell an answer from a failure: one of ours, a try that did not end, or what requests lets through."""
+    if isinstance(result, Reply):
+        return result, _Failed("answered", retry=False)
+    if isinstance(result, _Failed):
+        return None, result
+    if result is None:
+        return None, _Failed(f"did not answer within {READ_TIMEOUT:.0f} s", retry=True)
+    return None, _Failed(f"failed ({type(result).__name__})", retry=isinstance(result, OSError))
 
 
 def _why(error: requests.RequestException) -> str:

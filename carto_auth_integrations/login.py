@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -184,23 +185,38 @@ def _authorize_by_paste(account: CartoAccount, attempt: Attempt) -> Authorizatio
     redirect_uri = _paste_url(account)
     _say(f"Log in to CARTO at:\n{attempt.url(account, redirect_uri)}")
     _say("Paste the code shown there:")  # not as input's prompt: standard output may be a pipe that wants a token alone
-    pasted = Secret(input().strip())
+    pasted = _read_line()
     code = _code_in(pasted, attempt.state)
     if not code:
         raise InteractionRequired("No code was pasted: start the login again and copy the code from the page.")
     return Authorization(code, redirect_uri, attempt.verifier)
 
 
-def _code_in(pasted: Secret, state: str) -> Secret:
-    """Take the code out of what was pasted: the code itself, or the whole URL of the page."""
-    if "code=" not in pasted.reveal() and "error=" not in pasted.reveal():
+def _read_line() -> Secret:
+    """Read what the person pastes; nothing, if the terminal has ended."""
+    try:
+        return Secret(input().strip())
+    except EOFError:
+        return Secret("")
+
+
+def _code_in(pasted: Secret, state: str) -> Secret | None:
+    """Take the code out of what was pasted: the code itself, or the whole URL of the page; None if there is none."""
+    if not re.search(r"[?#/]|(code|error)=", pasted.reveal()):
         return pasted
-    query = parse_qs(urlsplit(pasted.reveal()).query)
-    if "error" in query:
-        raise _refused(query["error"][0])
-    if query.get("state", [state]) != [state]:
+    fields = _fields_of(pasted)
+    if "error" in fields:
+        raise _refused(fields["error"].reveal())
+    if "state" in fields and fields["state"] != Secret(state):
         raise ClientRejected("The pasted URL belongs to another login (state differs): start the login again.")
-    return Secret(query["code"][0])
+    return fields.get("code")
+
+
+def _fields_of(pasted: Secret) -> dict[str, Secret]:
+    """Read the query of a URL, or one that stands alone."""
+    _, mark, query = pasted.reveal().partition("?")
+    fields = parse_qs((query if mark else pasted.reveal()).partition("#")[0])
+    return {name: Secret(values[0]) for name, values in fields.items()}
 
 
 class Listener:

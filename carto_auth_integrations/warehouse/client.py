@@ -7,6 +7,7 @@ from ..http import USER_AGENT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from google.cloud import bigquery
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from ..auth import CartoAuth
 
 
-def make_client(auth: CartoAuth, project: str, **options: Any) -> bigquery.Client:
+def make_client(auth: CartoAuth, project: str, options: Mapping[str, Any]) -> bigquery.Client:
     """Make a client whose credentials renew themselves.
 
     Args:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 HTTP_METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 """What google-auth calls `before_request` with for REST; for gRPC it names the remote procedure."""
 
+LAST_MOMENT = datetime(9999, 12, 31, tzinfo=timezone.utc).timestamp()
+"""The last day that a calendar of Python knows; a server may name a later one."""
+
 
 class CartoDWCredentials(CredentialsWithQuotaProject, ReadOnlyScoped):
     """Credentials whose token comes from the account's shared `TokenSource`: renewed before its end and after a 401.
@@ -109,4 +112,4 @@ class CartoDWCredentials(CredentialsWithQuotaProject, ReadOnlyScoped):
 
 def _naive_utc(moment: float) -> datetime:
     """Give UTC epoch seconds as google-auth wants them: a datetime in UTC without its zone."""
-    return datetime.fromtimestamp(moment, timezone.utc).replace(tzinfo=None)
+    return datetime.fromtimestamp(min(moment, LAST_MOMENT), timezone.utc).replace(tzinfo=None)
