@@ -175,11 +175,13 @@ class CartoAuth:
         self.account = account
         self._settings = {"expiration": expiration, "use_cache": use_cache, "open_browser": open_browser}
         self._store = open_store(account.token_store if use_cache else "memory:", account.auth_mode)
+        self._variant = (expiration, open_browser or account.auth_mode != "oauth")
         self._source = source_for(
             account.fingerprint,
             f"CARTO access token of {account.client_id or 'an API user'}",
             _grant_of(account, expiration, open_browser),
             self._store,
+            variant=self._variant,
             replace_grant=account.client_secret is not None or account.auth_mode != "m2m",
         )
         if account.access_token and self._source.token is NO_TOKEN:
@@ -330,6 +332,7 @@ class CartoAuth:
                 f"CARTO DW token of {account.client_id or 'an API user'}",
                 DataWarehouseExchange(account, self._source),
                 self._store,
+                variant=self._variant,
                 replace_grant=False,
             )
         return self._warehouse

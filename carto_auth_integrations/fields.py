@@ -137,16 +137,11 @@ def check_url(name: str, value: str, source: str) -> str:
     Raises:
         InvalidField: If it is anything else; the message never shows a URL that could hold a password.
     """
-    match = _URL.fullmatch(value)
-    if not match:
-        raise InvalidField(
-            f"{name} in {source} is not a URL of the form https://host/path (no user, no query): check its spelling."
-        )
-    if match[1] == "http" and not _is_this_machine(match[2]):
-        raise InvalidField(
-            f"{name} in {source} is plain http for {match[2]}: credentials go over https; write https://."
-        )
-    return value.rstrip("/")
+    problem, url = _problem_of_url(value), Secret(value.rstrip("/"))
+    del value  # a password in it is in no local when the error shows them
+    if problem:
+        raise InvalidField(f"{name} in {source} {problem}.")
+    return url.reveal()
 
 
 def is_loopback(host: str) -> bool:
@@ -194,6 +189,15 @@ def _problem_of(value: Any) -> str | None:
         return "is blank: fill it in, or leave it out"
     if not value.strip().isprintable():
         return "holds a line break or another control character: copy it again"
+    return None
+
+
+def _problem_of_url(value: str) -> str | None:
+    match = _URL.fullmatch(value)
+    if not match:
+        return "is not a URL of the form https://host/path (no user, no query): check its spelling"
+    if match[1] == "http" and not _is_this_machine(match[2]):
+        return f"is plain http for {match[2]}: credentials go over https; write https://"
     return None
 
 

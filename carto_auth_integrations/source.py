@@ -41,7 +41,7 @@ LOCK_POLL = 0.02
 """Seconds between two looks at the store while another process asks."""
 
 _listeners: list[Callable[[Token], None]] = []
-_sources: dict[tuple[int, str], TokenSource] = {}
+_sources: dict[tuple[object, ...], TokenSource] = {}
 _registry_lock = allocate_lock()
 
 
@@ -313,7 +313,15 @@ class TokenSource:
                 _log().warning("%s: a token listener failed (%s)", self.title, type(error).__name__)
 
 
-def source_for(key: str, title: str, grant: Grant, store: TokenStore, *, replace_grant: bool = True) -> TokenSource:
+def source_for(
+    key: str,
+    title: str,
+    grant: Grant,
+    store: TokenStore,
+    *,
+    variant: tuple[object, ...] = (),
+    replace_grant: bool = True,
+) -> TokenSource:
     """Give the one source of a credential and store in this process.
 
     Args:
@@ -321,12 +329,14 @@ def source_for(key: str, title: str, grant: Grant, store: TokenStore, *, replace
         title: What the token is, for logs and messages.
         grant: How a new token is obtained.
         store: Where tokens rest; the same object for the same place.
+        variant: What else tells a source from another one of the credential: how its grant may go about it.
         replace_grant: Whether this grant takes the place of an earlier one: not when it came without its secret.
     """
     with _registry_lock:
-        source = _sources.get((id(store), key))
+        identity = (id(store), key, *variant)
+        source = _sources.get(identity)
         if source is None:
-            source = _sources[id(store), key] = TokenSource(key, title, grant, store)
+            source = _sources[identity] = TokenSource(key, title, grant, store)
         elif replace_grant:
             source.grant = grant
         return source

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 
 from .. import http
@@ -25,6 +24,8 @@ SEEN_TOO_LONG = 60.0
 """Seconds a token is used on when CARTO hands it out again past its assumed end."""
 LIFETIME_FIELDS = ("expires_in", "expiresIn")
 MOMENT_FIELDS = ("expiration", "expires_at", "expiresAt", "expiry", "expireTime")
+A_DURATION = 1e8
+"""A number below this is no moment but a lifetime: as an epoch time it would lie in 1973."""
 MILLISECONDS_FROM = 1e11
 """An epoch time from here on counts milliseconds: as seconds it would be the year 5138."""
 
@@ -43,7 +44,6 @@ class DataWarehouseExchange:
     def __init__(self, account: CartoAccount, carto: TokenSource) -> None:
         self._account = account
         self._carto = carto
-        self._lock = threading.Lock()
         self._assumed = ASSUMED_LIFETIME
         self._was_rejected = False
 
@@ -97,17 +97,15 @@ class DataWarehouseExchange:
     def learn_from_rejection(self, token: Token) -> None:
         """Take an early 401 into account: the next token is taken to live no longer than this one did."""
         age = time.time() - token.obtained_at
-        with self._lock:
-            self._assumed = min(self._assumed, max(age, SHORTEST_ASSUMPTION))
-            self._was_rejected = True
+        self._assumed = min(self._assumed, max(age, SHORTEST_ASSUMPTION))
+        self._was_rejected = True
 
     def _assume(self) -> float:
         """Give the lifetime to assume for a new token; after one that lasted, twice the last assumption."""
-        with self._lock:
-            if not self._was_rejected:
-                self._assumed = min(self._assumed * 2, ASSUMED_LIFETIME)
-            self._was_rejected = False
-            return self._assumed
+        if not self._was_rejected:
+            self._assumed = min(self._assumed * 2, ASSUMED_LIFETIME)
+        self._was_rejected = False
+        return self._assumed
 
 
 def _lifetime_in(reply: http.Reply) -> float | None:
@@ -122,6 +120,8 @@ def _lifetime_in(reply: http.Reply) -> float | None:
             moment = _moment(reply.text(name))
         elif moment > MILLISECONDS_FROM:
             moment /= 1000
+        if moment is not None and 0 < moment < A_DURATION:
+            return moment
         if moment is not None and moment > 0:
             return max(moment - http.server_time(reply.headers), 1.0)
     return None

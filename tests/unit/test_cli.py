@@ -261,7 +261,7 @@ def test_status_without_an_account_is_an_empty_list_in_json() -> None:
 def test_status_tells_the_failure_that_keeps_the_fleet_from_asking(m2m_environment: CartoAuth) -> None:
     now, source = time.time(), m2m_environment._source
     failure = Failure(ServiceUnavailable("The endpoint is down."), failed_at=now, until=now + 100)
-    source.store.write(source._key, Entry(None, failure))
+    source.store.write(source.key, Entry(None, failure))
 
     assert "last failure:  The endpoint is down. Not asked again for 1 min 39 s." in run("status").stdout
     assert reports()[0]["failures"][0]["kind"] == "ServiceUnavailable"
