@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
@@ -22,7 +21,6 @@ from carto_auth_integrations import (
 )
 from carto_auth_integrations.sandbox import Sandbox, SandboxOptions
 from carto_auth_integrations.warehouse.exchange import ASSUMED_LIFETIME, SEEN_TOO_LONG, SHORTEST_ASSUMPTION
-from tests.processes import run_processes
 from tests.support import (
     SECRET,
     Clock,
@@ -294,7 +292,6 @@ def test_one_early_401_does_not_bring_the_assumption_below_five_minutes(auth: Ca
     assert second.expires_at - second.obtained_at == SHORTEST_ASSUMPTION
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_many_threads_that_report_one_401_make_one_exchange(carto_sandbox: Sandbox, auth: CartoAuth) -> None:
     token = auth.carto_dw_token()
 

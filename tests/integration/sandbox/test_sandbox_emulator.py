@@ -254,7 +254,7 @@ def test_an_upload_is_never_held_in_memory():
         headers = {"Authorization": "Bearer known"}
         requests.post(f"{url}/upload/bigquery/v2/projects/p/jobs", data=b"x", headers=headers, timeout=60)
         before = peak(process.pid)
-        with open("/dev/zero", "rb") as zeros:
+        with Path("/dev/zero").open("rb") as zeros:
             limited = {**headers, "Content-Length": str(size)}
             body = iter(lambda left=[size]: _take(zeros, left), b"")
             response = requests.post(
