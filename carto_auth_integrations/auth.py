@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 
 from .account import CartoAccount, sha256_of
-from .errors import CredentialsError, InvalidField
+from .errors import CredentialsError, InteractionRequired, InvalidField
 from .fields import hidden
 from .grants import ClientCredentials, StaticToken, UserLogin, api_base_url_of
 from .source import TokenSource, source_for
 from .stores import open_store
-from .tokens import NO_TOKEN, Token
+from .tokens import Token, lead_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from .checks import CheckResult
     from .secret import Secret
     from .source import Grant
+    from .tokens import Interactive
+    from .warehouse import CartoWarehouse
 
 
 class CartoAuth:
@@ -175,18 +177,18 @@ class CartoAuth:
         self.account = account
         self._settings = {"expiration": expiration, "use_cache": use_cache, "open_browser": open_browser}
         self._store = open_store(account.token_store if use_cache else "memory:", account.auth_mode)
-        self._variant = (expiration, open_browser or account.auth_mode != "oauth")
+        self._interactive: Interactive = True if open_browser else "paste"
+        self._variant = (expiration,) if account.access_token else ()
         self._source = source_for(
             account.fingerprint,
             f"CARTO access token of {account.client_id or 'an API user'}",
-            _grant_of(account, expiration, open_browser),
+            _grant_of(account, expiration),
             self._store,
             variant=self._variant,
-            replace_grant=account.client_secret is not None or account.auth_mode != "m2m",
+            replace_grant=account.auth_mode == "oauth" or bool(account.client_secret or account.access_token),
         )
-        if account.access_token and self._source.token is NO_TOKEN:
-            ends = float("inf") if expiration is None else expiration
-            self._source.token = Token(account.access_token.reveal(), obtained_at=0.0, expires_at=ends)
+        if account.access_token:
+            self._source.hold(_given_token(account.access_token, expiration, account.auth_mode))
         self._warehouse: TokenSource | None = None
 
     def get_access_token(self) -> str:
@@ -199,7 +201,7 @@ class CartoAuth:
         token = self._source.token
         if time.time() < token.stale_at:
             return token._value
-        return self._source.get().reveal()
+        return self._source.get(interactive=self._interactive).reveal()
 
     async def aget_access_token(self) -> str:
         """Give a valid CARTO access token, like `get_access_token`, without holding the event loop."""
@@ -221,7 +223,7 @@ class CartoAuth:
         """
         if self.account.api_base_url or self.account.auth_mode != "oauth":
             return self.account.api_base_url
-        return api_base_url_of(self.account, self._source.get())
+        return api_base_url_of(self.account, self._source.get(interactive=self._interactive))
 
     def get_carto_dw_credentials(self) -> tuple[str, str]:
         """Get the CARTO Data Warehouse credentials.
@@ -262,6 +264,12 @@ class CartoAuth:
         await self._warehouse_source().aget()
         return await to_thread(self.get_carto_dw_client, **options)
 
+    def warehouse(self) -> CartoWarehouse:
+        """Get the CARTO Data Warehouse as queries and loads that happen exactly once. Needs the extra `carto-dw`."""
+        from .warehouse import CartoWarehouse
+
+        return CartoWarehouse(self)
+
     def carto_dw_token(self, *, interactive: bool = True) -> Token:
         """Give the CARTO Data Warehouse token with its times and project, for code that builds on this package.
 
@@ -271,7 +279,7 @@ class CartoAuth:
         Raises:
             CredentialsError: If CARTO gives none; the kind says why.
         """
-        return self._warehouse_source().get(interactive=interactive)
+        return self._warehouse_source().get(interactive=interactive and self._interactive)
 
     def reject_carto_dw_token(self, token: Token) -> None:
         """Say that BigQuery answered 401 to exactly this token: the next call gets another."""
@@ -312,7 +320,13 @@ class CartoAuth:
         """
         if not isinstance(self._source.grant, UserLogin):
             raise CredentialsError(f"A login belongs to auth_mode oauth; this account's is {self.account.auth_mode}.")
-        self._source.adopt(self._source.grant.login(port=port))
+        from .login import is_worker
+
+        if is_worker():
+            raise InteractionRequired("A task or flow run cannot log anyone in: run `carto-auth login` in a terminal.")
+        token = self._source.grant.login(open_browser=self._interactive is True, port=port)
+        self._warehouse_source().forget()  # it may be another user's
+        self._source.adopt(token)
 
     def logout(self) -> None:
         """Forget this credential's tokens here and in the token store. CARTO is not told: they run out."""
@@ -358,9 +372,17 @@ def _check_expiration(expiration: object) -> None:
     raise InvalidField(f"expiration must be a number, in UTC epoch seconds, not {type(expiration).__name__}.")
 
 
-def _grant_of(account: CartoAccount, expiration: float | None, open_browser: bool) -> Grant:
+def _given_token(secret: Secret, expiration: float | None, mode: str) -> Token:
+    """Give the token that the caller brought; one that can be replaced is replaced before its end."""
+    if expiration is None:
+        return Token(secret.reveal(), obtained_at=0.0)
+    lead = 0.0 if mode == "token" else lead_of(max(expiration - time.time(), 0.0))
+    return Token(secret.reveal(), obtained_at=0.0, expires_at=expiration, stale_at=expiration - lead)
+
+
+def _grant_of(account: CartoAccount, expiration: float | None) -> Grant:
     if account.auth_mode == "token":
         return StaticToken(account, expiration)
     if account.auth_mode == "oauth":
-        return UserLogin(account, open_browser=open_browser)
+        return UserLogin(account)
     return ClientCredentials(account)

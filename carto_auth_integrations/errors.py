@@ -16,6 +16,7 @@ class CredentialsError(Exception):
         super().__init__(message)
         self.status = status
         self.retry_after = retry_after
+        self.remembered = True  # whether others are told it for a while instead of asking as well
 
 
 class AccountError(CredentialsError):
@@ -55,7 +56,6 @@ class UnexpectedResponse(CredentialsError):
 
 
 KINDS: dict[str, type[CredentialsError]] = {
-    kind.__name__: kind
-    for kind in (CredentialsError, ClientRejected, InteractionRequired, ServiceUnavailable, UnexpectedResponse)
+    kind.__name__: kind for kind in (CredentialsError, ClientRejected, ServiceUnavailable, UnexpectedResponse)
 }
 """The kinds that a store may remember, by name."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .account import CartoAccount
     from .login import Authorization
     from .secret import Secret
+    from .tokens import Interactive
 
 REFUSALS = frozenset(
     ("access_denied", "consent_required", "invalid_client", "invalid_grant", "login_required", "unauthorized_client")
@@ -50,7 +51,7 @@ class ClientCredentials:
     def __init__(self, account: CartoAccount) -> None:
         self._account = account
 
-    def __call__(self, previous: Token, *, interactive: bool) -> Token:
+    def __call__(self, previous: Token, *, interactive: Interactive) -> Token:
         """Ask for a token; the previous one plays no part, and no person is asked."""
         account = self._account
         form = {
@@ -67,14 +68,12 @@ class UserLogin:
 
     Args:
         account: Whose token.
-        open_browser: Whether a browser may be opened; otherwise the person pastes a code.
     """
 
-    def __init__(self, account: CartoAccount, *, open_browser: bool = True) -> None:
+    def __init__(self, account: CartoAccount) -> None:
         self._account = account
-        self._open_browser = open_browser
 
-    def __call__(self, previous: Token, *, interactive: bool) -> Token:
+    def __call__(self, previous: Token, *, interactive: Interactive) -> Token:
         """Ask for a token.
 
         Raises:
@@ -92,12 +91,13 @@ class UserLogin:
                 f"A login to CARTO at {self._account.auth_url} is needed, and nobody is here to log in: run "
                 "`carto-auth login` in a terminal on this machine, or use client credentials (CartoAuth.from_m2m)."
             )
-        return self.login()
+        return self.login(open_browser=interactive != "paste")
 
-    def login(self, *, port: int | None = None) -> Token:
-        """Log a person in now.
+    def login(self, *, open_browser: bool = True, port: int | None = None) -> Token:
+        """Log a person in now. What goes wrong is that person's to see, and nobody else's.
 
         Args:
+            open_browser: Whether a browser may be opened; otherwise the person pastes a code.
             port: The loopback port the browser comes back to; None for the one registered with CARTO.
 
         Raises:
@@ -106,10 +106,12 @@ class UserLogin:
         """
         from .login import CALLBACK_PORT, authorize
 
-        authorization = authorize(
-            self._account, open_browser=self._open_browser, port=CALLBACK_PORT if port is None else port
-        )
-        return self._exchange(authorization)
+        port = CALLBACK_PORT if port is None else port
+        try:
+            return self._exchange(authorize(self._account, open_browser=open_browser, port=port))
+        except CredentialsError as error:
+            error.remembered = False
+            raise
 
     def _exchange(self, authorization: Authorization) -> Token:
         account = self._account
@@ -154,7 +156,7 @@ class StaticToken:
         self._account = account
         self._expires_at = float("inf") if expires_at is None else expires_at
 
-    def __call__(self, previous: Token, *, interactive: bool) -> Token:
+    def __call__(self, previous: Token, *, interactive: Interactive) -> Token:
         """Give the token.
 
         Raises:
@@ -204,7 +206,7 @@ def api_base_url_of(account: CartoAccount, token: Token) -> str:
     if known:
         return known
     if account.auth_mode == "oauth":
-        return find_api_base_url(account, token)
+        return token.details.setdefault("api_base_url", find_api_base_url(account, token))
     required: str = account.require("api_base_url")
     return required
 

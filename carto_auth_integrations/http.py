@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import requests
 
     from .source import TokenSource
+    from .tokens import Interactive
 
     T = TypeVar("T")
 
@@ -184,7 +185,7 @@ def within(seconds: float, action: Callable[[], T]) -> T | Exception | None:
     return error if isinstance(error, Exception) else future.result()
 
 
-def call_as(source: TokenSource, method: str, url: str, *, purpose: str, interactive: bool) -> Reply:
+def call_as(source: TokenSource, method: str, url: str, *, purpose: str, interactive: Interactive) -> Reply:
     """Make one call to CARTO's API. A 401 to a token that should be good: another token, once, and the call again.
 
     Args:
@@ -236,7 +237,7 @@ def _try(
                 f"answered {reply.status}", retry=True, status=reply.status, retry_after=_retry_after(reply.headers)
             )
     except requests.RequestException as error:
-        failure = _Failed(_why(error), retry=not isinstance(error, (requests.exceptions.SSLError, ValueError)))
+        failure = _Failed(_why(error), retry=not (_is_about_certificates(error) or isinstance(error, ValueError)))
     raise failure
 
 
@@ -253,13 +254,11 @@ class _Authorization:
 
 
 def _body(response: requests.Response) -> bytes:
-    from requests.exceptions import ContentDecodingError
-
     body = b""
     for chunk in response.iter_content(16384):
         body += chunk
         if len(body) > MAX_BODY:
-            raise ContentDecodingError("too long")
+            break
     return body
 
 
@@ -274,10 +273,16 @@ def _outcome(result: Reply | Exception | None) -> tuple[Reply | None, _Failed]:
     return None, _Failed(f"failed ({type(result).__name__})", retry=isinstance(result, OSError))
 
 
+def _is_about_certificates(error: Exception) -> bool:
+    return "CERTIFICATE_VERIFY_FAILED" in str(error)
+
+
 def _why(error: requests.RequestException) -> str:
     """Say what happened without the error's own words: they may hold a proxy's password or the request."""
     from requests import exceptions
 
+    if isinstance(error, exceptions.SSLError) and not _is_about_certificates(error):
+        return "broke off in the TLS handshake"
     if isinstance(error, exceptions.SSLError):
         return "has no certificate that this machine trusts (a private CA goes into REQUESTS_CA_BUNDLE)"
     if isinstance(error, exceptions.ProxyError):

@@ -30,8 +30,8 @@ LOGIN_TIMEOUT = 300.0
 """Seconds for a person to log in; a password manager and a second factor fit."""
 STRAY_TIMEOUT = 5.0
 """Seconds for a connection to the listener to say what it wants: port scans say nothing."""
-WORKER_VARIABLES = ("AIRFLOW_CTX_DAG_ID", "PREFECT__FLOW_RUN_ID", "CI")
-"""Set where nobody sits, even if a terminal is attached, as with `airflow standalone`."""
+WORKER_VARIABLES = ("AIRFLOW_CTX_DAG_ID", "PREFECT__FLOW_RUN_ID")
+"""Set in a task or flow run, where nobody sits even if a terminal is attached, as with `airflow standalone`."""
 
 
 class Authorization:
@@ -124,9 +124,14 @@ class Answer:
         return self._code
 
 
+def is_worker() -> bool:
+    """Tell whether this is a run of an orchestrator: there, not even an explicit login may open a browser."""
+    return any(os.environ.get(name) for name in WORKER_VARIABLES)
+
+
 def is_person_there() -> bool:
     """Tell whether someone can be asked to log in: a terminal or a notebook, and not a worker."""
-    if any(os.environ.get(name) for name in WORKER_VARIABLES):
+    if is_worker() or os.environ.get("CI"):
         return False
     if "ipykernel" in sys.modules:
         return True
@@ -196,7 +201,7 @@ def _read_line() -> Secret:
     """Read what the person pastes; nothing, if the terminal has ended."""
     try:
         return Secret(input().strip())
-    except EOFError:
+    except (EOFError, NotImplementedError, OSError):  # the terminal has ended; a notebook runs without anyone
         return Secret("")
 
 

@@ -19,16 +19,17 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from .stores import TokenStore
+    from .tokens import Interactive
 
     class Grant(Protocol):
         """How a new token is obtained."""
 
-        def __call__(self, previous: Token, *, interactive: bool) -> Token:
+        def __call__(self, previous: Token, *, interactive: Interactive) -> Token:
             """Ask for a token.
 
             Args:
                 previous: The last one, expired or rejected, for its refresh token; `NO_TOKEN` if there was none.
-                interactive: Whether a person may be asked to log in.
+                interactive: Whether a person may be asked to log in, and how.
 
             Raises:
                 CredentialsError: If there is none to be had.
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
 LOCK_TIMEOUT = 65.0
 """Seconds to wait for another process's request: more than a call of `http.py` may take. After that, ask as well."""
 LOCK_POLL = 0.02
-"""Seconds between two looks at the store while another process asks."""
+LONGEST_LOCK_POLL = 0.25
+"""Seconds between two looks at the store while another process asks, at first and at last."""
 
 _listeners: list[Callable[[Token], None]] = []
 _sources: dict[tuple[object, ...], TokenSource] = {}
@@ -83,11 +85,11 @@ class TokenSource:
         self._flight: Future[Token] | None = None
         self._leader = 0
 
-    def get(self, *, interactive: bool = True) -> Token:
+    def get(self, *, interactive: Interactive = False) -> Token:
         """Give a token that serves, fetching it if need be.
 
         Args:
-            interactive: Whether a person may be asked to log in, if it comes to that.
+            interactive: Whether a person may be asked to log in, if it comes to that, and how.
 
         Raises:
             CredentialsError: If there is none to be had; the kind says why.
@@ -96,9 +98,13 @@ class TokenSource:
             token = self._at_hand() or self._in_store()
             if token:
                 return token
-            flight, leads = self._board()
-            if leads:
-                self._fly(flight, interactive=interactive)
+            try:
+                flight, leads = self._board(get_ident())
+                if leads:
+                    self._fly(flight, interactive=interactive)
+            except BaseException:  # Ctrl-C, or a task's time limit: whoever waits must not wait for ever
+                self._abandon()
+                raise
             error = flight.exception()
             if error is None:
                 return flight.result()
@@ -113,9 +119,9 @@ class TokenSource:
             token = self._at_hand()
             if token:
                 return token
-            flight, leads = self._board()
+            flight, leads = self._board(leader=0)
             if leads:
-                self._fly_on_thread(flight, interactive=False)
+                self._fly_on_thread(flight)
             try:  # the flight runs already, so a caller's cancellation does not reach it: no shield needed
                 return await wrap_future(flight)
             except _Abandoned:
@@ -131,11 +137,17 @@ class TokenSource:
                 self._rejected = self.token
                 self.token = self.token.expired()
 
+    def hold(self, token: Token) -> None:
+        """Take a token that the caller brought, for this process alone; one that is at hand stays."""
+        if self.token is NO_TOKEN:
+            self._hand_out(token)
+
     def adopt(self, token: Token) -> None:
         """Take a token that came by another way, such as a login, and let every process have it."""
         self.store.write(self.key, Entry(token))
         with self._lock:
             self._failure = None
+            self.token = NO_TOKEN
         self._hand_out(token)
 
     def forget(self) -> None:
@@ -156,6 +168,8 @@ class TokenSource:
         if token.is_usable(now):
             self._renew_in_background()
             return token
+        if token.is_valid(now) and time.monotonic() < self._quiet_until:
+            return token  # its last moments, and no other is to be had
         return None
 
     def _in_store(self) -> Token | None:
@@ -166,13 +180,22 @@ class TokenSource:
         """
         if self._flight is not None:
             return None
-        token = self._found_in(self.store.read(self.key))
+        try:
+            token = self._found_in(self.store.read(self.key))
+        except CredentialsError:
+            if self.token.is_valid(time.time()):
+                return self.token
+            raise
         if token:
             self._hand_out(token)
         return token
 
-    def _board(self) -> tuple[Future[Token], bool]:
-        """Join the request that is under way, or become the one that makes it."""
+    def _board(self, leader: int) -> tuple[Future[Token], bool]:
+        """Join the request that is under way, or become the one that makes it.
+
+        Args:
+            leader: The thread that would make it; 0 for one that has yet to be started.
+        """
         from concurrent.futures import Future
 
         with self._lock:
@@ -185,8 +208,17 @@ class TokenSource:
             if self.token.is_usable(time.time()):  # landed between the caller's look and this lock
                 flight.set_result(self.token)
                 return flight, False
-            self._flight = flight
+            self._flight, self._leader = flight, leader
             return flight, True
+
+    def _abandon(self) -> None:
+        """Leave a request of this thread that was interrupted, wherever that was."""
+        with self._lock:
+            if self._leader != get_ident():
+                return
+            flight, self._flight, self._leader = self._flight, None, 0
+        if flight is not None and not flight.done():
+            flight.set_exception(_Abandoned())
 
     def _renew_in_background(self) -> None:
         from concurrent.futures import Future
@@ -199,18 +231,18 @@ class TokenSource:
             flight: Future[Token] = Future()
             flight.set_running_or_notify_cancel()
             self._flight = flight
-        self._fly_on_thread(flight, interactive=False)
+        self._fly_on_thread(flight)
 
-    def _fly_on_thread(self, flight: Future[Token], *, interactive: bool) -> None:
+    def _fly_on_thread(self, flight: Future[Token]) -> None:
         from threading import Thread
 
-        arguments = {"flight": flight, "interactive": interactive}
+        arguments = {"flight": flight, "interactive": False}
         try:
             Thread(target=self._fly, kwargs=arguments, name="carto-token", daemon=True).start()
         except RuntimeError:  # no thread to be had: the interpreter is shutting down, or the system is at its limit
-            self._fly(flight, interactive=interactive)
+            self._fly(flight, interactive=False)
 
-    def _fly(self, flight: Future[Token], *, interactive: bool) -> None:
+    def _fly(self, flight: Future[Token], *, interactive: Interactive) -> None:
         """Obtain a token and land it, or its error, on the flight. Raises nothing but an interruption."""
         error: BaseException = _Abandoned()
         token = None
@@ -222,12 +254,12 @@ class TokenSource:
             error = failure
             token = self._still_valid(failure)
         finally:
-            with self._lock:
-                self._flight, self._leader = None, 0
             if token:
                 flight.set_result(token)
             else:
                 flight.set_exception(error)
+            with self._lock:
+                self._flight, self._leader = None, 0
 
     def _still_valid(self, failure: Exception) -> Token | None:
         """Give the token in hand when its renewal failed and the server still takes it."""
@@ -240,9 +272,9 @@ class TokenSource:
         _log().warning("%s: renewal failed, the one in hand goes on: %s", self.title, failure)
         return token
 
-    def _obtain(self, *, interactive: bool) -> Token:
+    def _obtain(self, *, interactive: Interactive) -> Token:
         """Take the token that another process has fetched, or fetch it under the store's lock."""
-        deadline = time.monotonic() + LOCK_TIMEOUT
+        deadline, pause = time.monotonic() + LOCK_TIMEOUT, LOCK_POLL
         while True:
             entry = self.store.read(self.key)
             token = self._found_in(entry)
@@ -251,7 +283,8 @@ class TokenSource:
             lock = self.store.try_lock(self.key)
             if lock or time.monotonic() >= deadline:
                 break
-            time.sleep(LOCK_POLL)
+            time.sleep(pause)
+            pause = min(pause * 1.5, LONGEST_LOCK_POLL)
         if lock is None:
             return self._mint(entry, interactive=interactive)
         try:
@@ -274,24 +307,46 @@ class TokenSource:
                 raise failure.again(now)
         return None
 
-    def _mint(self, entry: Entry, *, interactive: bool) -> Token:
-        previous = entry.token or self.token
+    def _mint(self, entry: Entry, *, interactive: Interactive) -> Token:
+        previous = self.token
+        if entry.token and entry.token.obtained_at >= previous.obtained_at:
+            previous = entry.token
         started = time.monotonic()
         try:
             token = self.grant(previous, interactive=interactive)
-        except (AccountError, InteractionRequired):  # nobody was asked, so there is nothing to remember
+        except InteractionRequired:
+            self._drop_refresh_token(previous)
+            raise
+        except AccountError:  # nobody was asked, so there is nothing to remember
             raise
         except CredentialsError as failure:
+            if not failure.remembered:
+                raise
             error = failure
         else:
             self._failure = None
             self.store.write(self.key, Entry(token))
+            if token == self._rejected:  # the issuer knows no better: use it, and do not ask at each 401
+                self._rejected = NO_TOKEN
+                self._forgiven_until = time.monotonic() + UNAVAILABLE_BACKOFF
+                _log().warning("%s: the one that was rejected came back from its issuer", self.title)
             lifetime = token.expires_at - token.obtained_at
             _log().info("%s: lives %.0f s, request took %.2f s", self.title, lifetime, time.monotonic() - started)
             return token
         self._failure = Failure.of(error, time.time())
-        self.store.write(self.key, Entry(entry.token, self._failure))
+        self.store.write(self.key, Entry(self.store.read(self.key).token or entry.token, self._failure))
         raise error
+
+    def _drop_refresh_token(self, previous: Token) -> None:
+        """Forget a refresh token that was just refused, so that it is not tried again with every call."""
+        if not previous.refresh_token:
+            return
+        spent = previous.without_refresh_token()
+        if self.store.read(self.key).token in (None, previous):  # and no login made meanwhile
+            self.store.write(self.key, Entry(spent))
+        with self._lock:
+            if self.token == previous:
+                self.token = self.token.without_refresh_token()
 
     def _hand_out(self, token: Token) -> None:
         """Make the token this process's, after those who must know of it (to mask it in logs) have heard."""
@@ -299,11 +354,9 @@ class TokenSource:
             if token != self._announced:
                 self._announced = token
                 self._announce(token)
-        if token.reveal() == self._rejected.reveal():  # the issuer knows no better: use it, and do not ask at each 401
-            self._rejected = NO_TOKEN
-            self._forgiven_until = time.monotonic() + UNAVAILABLE_BACKOFF
-            _log().warning("%s: the one that was rejected came back from its issuer", self.title)
-        self.token = token
+        with self._lock:
+            if token.stale_at >= self.token.stale_at or not self.token.is_usable(time.time()):
+                self.token = token
 
     def _announce(self, token: Token) -> None:
         for listener in tuple(_listeners):
@@ -343,14 +396,18 @@ def source_for(
 
 
 def add_token_listener(listener: Callable[[Token], None]) -> None:
-    """Have a function called with each token that this process comes to hold, minted or read from a store, before use.
+    """Have a function called with each token that this process holds or comes to hold, minted or read from a store.
 
     Args:
         listener: Called once per token, on whichever thread fetched it. What it raises is logged and goes no further.
     """
     with _registry_lock:
-        if listener not in _listeners:
-            _listeners.append(listener)
+        if listener in _listeners:
+            return
+        _listeners.append(listener)
+        held = [source.token for source in _sources.values() if source.token.reveal()]
+    for token in held:
+        listener(token)
 
 
 def remove_token_listener(listener: Callable[[Token], None]) -> None:

@@ -10,7 +10,9 @@ from .secret import Secret
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
+    from typing import Any, Literal, TypeAlias
+
+    Interactive: TypeAlias = bool | Literal["paste"]  # whether a person may be asked; "paste" is without a browser
 
 LONG_LIFETIME = 600.0
 """Seconds from which on a token is renewed by the clock alone; CARTO's live 24 hours, Google's one."""
@@ -113,6 +115,16 @@ class Token(Secret):
     def is_valid(self, now: float) -> bool:
         """Tell whether the server still accepts it, if only for a moment."""
         return now < self.expires_at
+
+    def without_refresh_token(self) -> Token:
+        """Give the same token as one that cannot be refreshed."""
+        return Token(
+            self._value,
+            obtained_at=self.obtained_at,
+            expires_at=self.expires_at,
+            stale_at=self.stale_at,
+            details=self.details,
+        )
 
     def expired(self) -> Token:
         """Give the same token as one that no longer serves: its refresh token and details live on."""

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# Airflow and Prefect make their folders when they are imported, which is before any fixture.
+_ORCHESTRATORS = tempfile.TemporaryDirectory(prefix="carto-tests-")
+os.environ["AIRFLOW_HOME"] = f"{_ORCHESTRATORS.name}/airflow"
+os.environ["PREFECT_HOME"] = f"{_ORCHESTRATORS.name}/prefect"
 
 
 @pytest.fixture(autouse=True)
@@ -14,10 +22,21 @@ def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     """Point the home folder away from the developer's, and take CARTO's variables out of the environment."""
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("CI", raising=False)  # where it is set, nobody is asked to log in
     for name in [name for name in os.environ if name.startswith("CARTO_") and not name.startswith("CARTO_TEST")]:
         if name != "CARTO_SANDBOX_HOME":
             monkeypatch.delenv(name)
     return home
+
+
+@pytest.fixture(autouse=True)
+def no_tokens_of_other_tests() -> Iterator[None]:
+    """Let each test begin as a process does, without the sources and stores of the tests before it."""
+    yield
+    for module, registry in (("source", "_sources"), ("stores", "_opened")):
+        loaded = sys.modules.get(f"carto_auth_integrations.{module}")
+        if loaded is not None:
+            getattr(loaded, registry).clear()
 
 
 @pytest.fixture(scope="session", autouse=True)

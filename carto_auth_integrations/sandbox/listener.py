@@ -101,6 +101,10 @@ class Listener:
 
     def stop(self) -> None:
         """Stops serving and closes all connections."""
+        if self._thread.ident is None:
+            return
+        with suppress(Exception):  # told by start(); here it matters that the server has got so far as to hear a stop
+            self._bound.result()
         self._server.stop()
         self._thread.join()
 

@@ -119,13 +119,15 @@ class _Lease:
             pass
 
     def _renew(self) -> None:
-        from redis.exceptions import RedisError
+        from redis.exceptions import LockError, RedisError
 
         while not self._released.wait(LOCK_LEASE / 3):
             try:
                 self._lock.reacquire()
-            except RedisError:  # lost, or Redis is away: someone else may ask as well, which costs one request
+            except LockError:  # lost: someone else may ask as well, which costs one request
                 return
+            except RedisError:  # slow just now; the lease has time for another try
+                continue
 
     def release(self) -> None:
         """Let the next one in."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ..account import CartoAccount
     from ..secret import Secret
     from ..source import TokenSource
+    from ..tokens import Interactive
 
 TOKEN_PATH = "/v3/connections/carto-dw/token"
 ASSUMED_LIFETIME = 1800.0
@@ -47,7 +48,7 @@ class DataWarehouseExchange:
         self._assumed = ASSUMED_LIFETIME
         self._was_rejected = False
 
-    def __call__(self, previous: Token, *, interactive: bool) -> Token:
+    def __call__(self, previous: Token, *, interactive: Interactive) -> Token:
         """Ask for a DW token; `details["project_id"]` names the BigQuery project.
 
         Raises:

@@ -136,7 +136,7 @@ def test_nothing_is_left_behind(demo: Demo) -> None:
 @pytest.mark.parametrize(
     ("after", "seconds"),
     [
-        ("about two minutes", 0.2),
+        ("The examples in a real Airflow", 0.2),
         ("Start a local CARTO", 4),
         ("Airflow: save the connection", 5),
     ],

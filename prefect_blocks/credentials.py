@@ -1,0 +1,123 @@
+"""CartoCredentials: a CARTO account as a Prefect block."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from prefect.blocks.abstract import CredentialsBlock
+from prefect.logging import get_logger
+from pydantic import ConfigDict, Field, HttpUrl, SecretStr, model_validator
+
+from carto_auth_integrations.auth import CartoAuth
+from carto_auth_integrations.fields import FIELDS, suggestion
+from carto_auth_integrations.secret import Secret
+
+if TYPE_CHECKING:
+    from google.cloud import bigquery
+
+
+def _field(name: str) -> Any:
+    """Describe a field as the core does; every field is optional, so that documents saved today load for ever."""
+    return Field(default=None, description=FIELDS[name].description)
+
+
+class CartoCredentials(CredentialsBlock):
+    """A CARTO account: gives access tokens and BigQuery clients for the CARTO Data Warehouse.
+
+    What is left empty comes from the environment of the flow (`CARTO_` and the field's name in capitals), then from
+    the default. Making or loading a block asks nobody; the first token does.
+
+    Example:
+        Load stored credentials and query the CARTO Data Warehouse:
+        ```python
+        from prefect_blocks import CartoCredentials
+
+        carto = CartoCredentials.load("BLOCK_NAME")
+        client = carto.get_carto_dw_client()
+        rows = client.query_and_wait("SELECT 1")
+        ```
+    """
+
+    _block_type_name = "CARTO Credentials"
+    _block_type_slug = "carto-credentials"
+    _documentation_url = HttpUrl("https://docs.carto.com/carto-for-developers/key-concepts/authentication-methods")
+
+    # A ValidationError shows its whole input otherwise, the client secret included.
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    auth_mode: Literal["m2m", "oauth", "token"] | None = _field("auth_mode")
+    api_base_url: str | None = _field("api_base_url")
+    client_id: str | None = _field("client_id")
+    client_secret: SecretStr | None = _field("client_secret")
+    access_token: SecretStr | None = _field("access_token")
+    auth_url: str | None = _field("auth_url")
+    accounts_url: str | None = _field("accounts_url")
+    audience: str | None = _field("audience")
+    organization: str | None = _field("organization")
+    token_store: SecretStr | None = _field("token_store")  # a redis:// URL holds a password
+    location: str | None = _field("location")
+    default_dataset: str | None = _field("default_dataset")
+    bigquery_endpoint: str | None = _field("bigquery_endpoint")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _warn_of_unknown_fields(cls, given: Any) -> Any:
+        """Speak up where Prefect would keep a mistyped name in silence, and a mistyped secret in plain text."""
+        for name in set(given) - FIELDS.keys() - {"block_type_slug"} if isinstance(given, dict) else ():
+            get_logger(__name__).warning("CartoCredentials: %r is not a field%s", name, suggestion(name))
+        return given
+
+    def get_client(self) -> CartoAuth:
+        """Give the account's `CartoAuth`. All of one account share their tokens, so it is cheap to ask for again.
+
+        Raises:
+            AccountError: If a field is missing or malformed.
+        """
+        return CartoAuth.from_mapping({name: _bare(name, getattr(self, name)) for name in FIELDS})
+
+    def get_access_token(self) -> str:
+        """Give a valid CARTO access token.
+
+        Raises:
+            CredentialsError: If there is none to be had; the kind says why.
+        """
+        return self.get_client().get_access_token()
+
+    def get_carto_dw_credentials(self) -> tuple[str, str]:
+        """Give the BigQuery project of the CARTO Data Warehouse and a valid token for it.
+
+        Raises:
+            CredentialsError: If CARTO gives none; the kind says why.
+        """
+        return self.get_client().get_carto_dw_credentials()
+
+    def get_carto_dw_client(self, **options: Any) -> bigquery.Client:
+        """Give a BigQuery client for the CARTO Data Warehouse that outlives its tokens.
+
+        Args:
+            options: Further options of `google.cloud.bigquery.Client`, such as `location`.
+
+        Raises:
+            CredentialsError: If CARTO gives no DW token; the kind says why.
+        """
+        return self.get_client().get_carto_dw_client(**options)
+
+    async def aget_access_token(self) -> str:
+        """Give a valid CARTO access token, like `get_access_token`, without holding the event loop."""
+        return await self.get_client().aget_access_token()
+
+    async def aget_carto_dw_credentials(self) -> tuple[str, str]:
+        """Give project and token, like `get_carto_dw_credentials`, without holding the event loop."""
+        return await self.get_client().aget_carto_dw_credentials()
+
+    async def aget_carto_dw_client(self, **options: Any) -> bigquery.Client:
+        """Give a BigQuery client, like `get_carto_dw_client`, without holding the event loop."""
+        return await self.get_client().aget_carto_dw_client(**options)
+
+
+def _bare(name: str, value: Any) -> Any:
+    """Take a field out of its wrapping; a secret goes straight into the core's own."""
+    if not isinstance(value, SecretStr):
+        return value
+    text = value.get_secret_value()
+    return Secret(text) if FIELDS[name].kind == "secret" and text else text
