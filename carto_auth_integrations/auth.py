@@ -178,7 +178,7 @@ class CartoAuth:
         self._settings = {"expiration": expiration, "use_cache": use_cache, "open_browser": open_browser}
         self._store = open_store(account.token_store if use_cache else "memory:", account.auth_mode)
         self._interactive: Interactive = True if open_browser else "paste"
-        self._variant = (expiration,) if account.access_token else ()
+        self._variant = (expiration,) if "access_token" in account.digests else ()
         self._source = source_for(
             account.fingerprint,
             f"CARTO access token of {account.client_id or 'an API user'}",

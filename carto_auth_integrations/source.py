@@ -98,6 +98,8 @@ class TokenSource:
             token = self._at_hand() or self._in_store()
             if token:
                 return token
+            if self._leader == get_ident():
+                raise RuntimeError(f"{self.title}: asked for again from within its own request (a token listener?)")
             try:
                 flight, leads = self._board(get_ident())
                 if leads:
@@ -200,8 +202,6 @@ class TokenSource:
 
         with self._lock:
             if self._flight is not None:
-                if self._leader == get_ident():
-                    raise RuntimeError(f"{self.title}: asked for again from within its own request (a token listener?)")
                 return self._flight, False
             flight: Future[Token] = Future()
             flight.set_running_or_notify_cancel()

@@ -71,11 +71,15 @@ def logs_on_stderr() -> Iterator[None]:
     """Show the package's warnings while a command runs; with `--verbose` what it does, retries too."""
     logger, handler = logging.getLogger(LOGGER), _Lines()
     handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    before = logger.level
+    if before == logging.NOTSET:
+        logger.setLevel(logging.WARNING)  # whatever level the root logger has been given
     logger.addHandler(handler)
     try:
         yield
     finally:
         logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 def verbose_option(command: Callable[..., Any]) -> Callable[..., Any]:

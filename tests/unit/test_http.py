@@ -373,8 +373,7 @@ def test_an_answer_that_drips_is_given_up_within_the_bound(head: bytes, piece: b
     assert took < DRIP - 1
 
 
-def test_a_body_without_end_is_given_up_after_a_megabyte(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "ATTEMPTS", 1)
+def test_of_a_body_without_end_no_more_than_a_megabyte_is_read() -> None:
     sent: list[int] = []
 
     def endless(handler: BaseHTTPRequestHandler) -> None:
@@ -385,22 +384,21 @@ def test_a_body_without_end_is_given_up_after_a_megabyte(monkeypatch: pytest.Mon
             sent.append(65536)
 
     with serving(endless) as server:
-        error = Outcome(lambda: post(server.url)).settled()
+        reply = post(server.url)
 
-    assert_typed(error, server.url)
+    assert reply.secret("access_token") is None
     assert sum(sent) < 32 * http.MAX_BODY
 
 
-def test_a_gzip_bomb_is_given_up_after_a_megabyte(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_a_gzip_bomb_no_more_than_a_megabyte_is_unpacked() -> None:
     import gzip
 
-    monkeypatch.setattr(http, "ATTEMPTS", 1)
     bomb = gzip.compress(b" " * (64 * http.MAX_BODY))
 
     with serving(answers(200, bomb, Content_Encoding="gzip")) as server:
-        error = Outcome(lambda: post(server.url)).settled()
+        reply = post(server.url)
 
-    assert_typed(error, server.url)
+    assert len("".join(reply.lines())) < 2 * http.MAX_BODY
 
 
 def test_an_interruption_ends_a_call_that_hangs() -> None:
