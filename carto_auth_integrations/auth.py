@@ -367,9 +367,12 @@ def _unpickle(kind: type[CartoAuth], account: CartoAccount, settings: dict[str, 
 
 
 def _check_expiration(expiration: object) -> None:
-    if expiration is None or (isinstance(expiration, (int, float)) and not isinstance(expiration, bool)):
+    if expiration is None:
         return
-    raise InvalidField(f"expiration must be a number, in UTC epoch seconds, not {type(expiration).__name__}.")
+    if not isinstance(expiration, (int, float)) or isinstance(expiration, bool):
+        raise InvalidField(f"expiration must be a number, in UTC epoch seconds, not {type(expiration).__name__}.")
+    if not expiration >= 0:
+        raise InvalidField(f"expiration must be UTC epoch seconds, not {expiration}: leave it out if it is not known.")
 
 
 def _given_token(secret: Secret, expiration: float | None, mode: str) -> Token:

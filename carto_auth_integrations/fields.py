@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 PUBLIC_CLIENT_ID = "0dxb8HR3ATXCxJiPOJVHsLoHoAtbRX6u"
 """The public OAuth client of CARTO's own Python library: it may log in users, and has no secret."""
 
+LAST_PORT = 65535
 MODES = ("m2m", "oauth", "token")
 
 
@@ -57,6 +58,7 @@ FIELDS: dict[str, Field] = {
 ALIASES = {"mode": "auth_mode", "org": "organization", "cache_filepath": "token_store"}
 """The seed's names for three of the fields."""
 
+_NO_MAPPING = "not a mapping"
 _URL = re.compile(r"(https?)://(\[[0-9a-fA-F:.]+\]|[^/?#@\s:\[\]]+)(:\d{1,5})?(/[^?#\s]*)?", re.ASCII)
 _STORE_SCHEMES = ("memory", "redis", "rediss", "file")
 
@@ -75,6 +77,8 @@ class Fields(dict):  # type: ignore[type-arg]  # dict[str, Any] would need typin
 
 def hidden(given: Mapping[str, Any]) -> Fields:
     """Copy a mapping so that an error's locals show none of it: whoever takes fields in does this first of all."""
+    if not hasattr(given, "items"):
+        return Fields({_NO_MAPPING: type(given).__name__})
     return Fields(
         (name, Secret(value) if _is_confidential(name) and value and not isinstance(value, Secret) else value)
         for name, value in given.items()
@@ -95,6 +99,8 @@ def canonical(given: Mapping[str, Any], origin: str) -> Fields:
         InvalidField: If a name is unknown, or a field is given under two names.
     """
     given = hidden(given)
+    if _NO_MAPPING in given:
+        raise InvalidField(f"The account in {origin} must be fields by name, not a {given[_NO_MAPPING]}.")
     fields = Fields()
     for name in given:
         field = ALIASES.get(name, name)
@@ -194,7 +200,7 @@ def _problem_of(value: Any) -> str | None:
 
 def _problem_of_url(value: str) -> str | None:
     match = _URL.fullmatch(value)
-    if not match:
+    if not match or int((match[3] or ":0")[1:]) > LAST_PORT:
         return "is not a URL of the form https://host/path (no user, no query): check its spelling"
     if match[1] == "http" and not _is_this_machine(match[2]):
         return f"is plain http for {match[2]}: credentials go over https; write https://"

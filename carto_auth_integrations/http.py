@@ -33,6 +33,8 @@ ATTEMPTS = 4
 WAIT_INITIAL, WAIT_JITTER = 0.2, 0.3
 """Seconds between tries where the server does not say; doubled each time."""
 RETRIED = frozenset({429, 500, 502, 503, 504})
+DATE_GRAIN = 2.0
+"""Seconds by which a server's `Date` may be behind without its clock being wrong."""
 MAX_BODY = 1024 * 1024
 """Bytes of an answer that are read; a token's is below ten thousand."""
 
@@ -318,10 +320,12 @@ def server_time(headers: Mapping[str, str]) -> float:
     """
     from email.utils import parsedate_to_datetime
 
+    now = time.time()
     try:
-        return parsedate_to_datetime(headers["date"]).timestamp()
+        told = parsedate_to_datetime(headers["date"]).timestamp()
     except (KeyError, ValueError, TypeError, OverflowError):
-        return time.time()
+        return now
+    return now if abs(told - now) < DATE_GRAIN else told  # the header tells whole seconds, and a moment ago
 
 
 def _log() -> Any:

@@ -300,12 +300,16 @@ class TokenSource:
             CredentialsError: The remembered failure, while it holds.
         """
         now, token = time.time(), entry.token
-        if token and token.is_usable(now) and token.stale_at > self.token.stale_at and token != self._rejected:
+        if token and (token == self._rejected or token.stale_at <= self.token.stale_at):
+            token = None
+        if token and token.is_usable(now):
             return token
-        for failure in (self._failure, entry.failure):
-            if failure and failure.holds(now):
-                raise failure.again(now)
-        return None
+        failure = next((each for each in (self._failure, entry.failure) if each and each.holds(now)), None)
+        if failure is None:
+            return None
+        if token and token.is_valid(now):
+            return token  # its last moments, and no other is to be had
+        raise failure.again(now)
 
     def _mint(self, entry: Entry, *, interactive: Interactive) -> Token:
         previous = self.token
@@ -421,9 +425,7 @@ def _replica(error: BaseException) -> BaseException:
     """Give an error of its own to each caller: one raised in many threads would gather all their tracebacks."""
     if not isinstance(error, CredentialsError):
         return error
-    from copy import copy
-
-    return copy(error)
+    return type(error)(str(error), status=error.status, retry_after=error.retry_after)
 
 
 def _log() -> Any:

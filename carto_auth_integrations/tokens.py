@@ -24,10 +24,10 @@ LEAD_JITTER = 0.2
 """Share of the lead that is drawn at random, so that a fleet does not renew in one second."""
 SHORT_LEAD = 1 / 20
 """Share of a short lifetime that is given up for an early renewal …"""
-LEAD_PER_REQUEST = 3.0
-"""… unless this many answers of a slow token endpoint do not fit in: then earlier, at most half-way."""
-MAX_MARGIN = 60.0
-"""Seconds before its end from which on a token is only handed out if no new one can be had: a request takes time."""
+LEAD_PER_REQUEST = 1.5
+"""… unless one and a half of the endpoint's answers take longer: then earlier, at most half-way."""
+MAX_MARGIN = 5.0
+"""Seconds before its end from which on a token is only handed out if no new one can be had: a request takes a while."""
 MARGIN = 1 / 100
 """The same as a share of short lifetimes."""
 CLOCK_TOLERANCE = 300.0

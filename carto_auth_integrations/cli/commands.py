@@ -12,6 +12,7 @@ from rich.text import Text
 from .. import __version__
 from ..auth import CartoAuth
 from ..checks import CHECK_TIMEOUT, CheckResult, in_words, run_checks
+from ..errors import CredentialsError
 from .accounts import THREE_WAYS, Choice, account_options
 from .local import sandbox
 from .output import Commands, Failure, console, example, logs_on_stderr, mark, say, verbose_option
@@ -43,8 +44,9 @@ def login(no_browser: bool, port: int | None, org: str | None, api_base_url: str
     """Log in to CARTO in the browser and store the tokens."""
     auth = CartoAuth.from_oauth(open_browser=not no_browser, org=org, api_base_url=api_base_url)
     auth.login(port=port)
-    token, base = auth._source.token, auth.get_api_base_url()
-    click.echo(f"Logged in at {auth.account.auth_url}; the API is {base}.")
+    click.echo(f"Logged in at {auth.account.auth_url}.")
+    _tell_api(auth)
+    token = auth._source.token
     lives = in_words(token.expires_at - token.obtained_at)
     renewal = "and is renewed without a new login" if token.refresh_token else "and then asks for a new login"
     click.echo(f"The token lives for {lives} {renewal}.")
@@ -55,6 +57,13 @@ def login(no_browser: bool, port: int | None, org: str | None, api_base_url: str
     given = ", ".join(f"{name}={value!r}" for name, value in (("org", org), ("api_base_url", api_base_url)) if value)
     if given:
         click.echo(f"Programs find this login with CartoAuth.from_oauth({given}).")
+
+
+def _tell_api(auth: CartoAuth) -> None:
+    try:
+        click.echo(f"The API is {auth.get_api_base_url()}.")
+    except CredentialsError as error:  # the login stands all the same
+        say(f"Warning: {error}", style="yellow")
 
 
 @carto_auth.command(epilog=example("carto-auth logout --oauth"))

@@ -91,7 +91,7 @@ def test_a_login_in_the_browser_serves_all_commands_until_the_logout(shell: Shel
     login = shell.run("login", "--port", "0")
 
     assert login.returncode == 0, login.stderr
-    assert f"Logged in at {shell.sandbox.url}; the API is {shell.sandbox.url}.\n" in login.stdout
+    assert f"Logged in at {shell.sandbox.url}.\nThe API is {shell.sandbox.url}.\n" in login.stdout
     assert "The token lives for 1 d 0 h and is renewed without a new login.\n" in login.stdout
     assert f"Stored in {shell.store}.\n" in login.stdout
     assert shell.seen.read_text().startswith(f"{shell.sandbox.url}/authorize?")
@@ -199,7 +199,7 @@ def test_commands_of_one_credential_share_one_token_request(shell: Shell) -> Non
 
 
 def test_retries_are_told_with_verbose_alone_and_never_on_standard_output(shell: Shell) -> None:
-    for options, told in (((), ""), (("-v",), "INFO: a request answered 503; another try in ")):
+    for options, told in (((), ""), (("-v",), "INFO: CARTO access token of carto-sandbox-client: ")):
         shell.sandbox.fault("token", status=503, count=1)
 
         token = shell.run("token", "--credentials", shell.credentials, *options)

@@ -225,7 +225,12 @@ def test_status_without_tokens_says_none(m2m_environment: CartoAuth) -> None:
 
 @pytest.mark.parametrize(
     ("age", "state", "line"),
-    [(0, "FRESH", "23 h 59 min left"), (86400 - 330, "STALE", "5 min 29 s left"), (86400 - 30, "EXPIRED", "29 s left")],
+    [
+        (0, "FRESH", "23 h 59 min left"),
+        (86400 - 330, "STALE", "5 min 29 s left"),
+        (86400 - 30, "STALE", "29 s left"),
+        (86400 + 9, "EXPIRED", ""),
+    ],
 )
 def test_status_tells_the_state_as_the_library_sees_it(
     m2m_environment: CartoAuth, age: float, state: str, line: str
@@ -235,7 +240,7 @@ def test_status_tells_the_state_as_the_library_sees_it(
     m2m_environment._source.adopt(token)
 
     assert reports()[0]["access_token"]["state"] == state
-    assert f"access token:  {state}, {line}" in run("status").stdout
+    assert f"access token:  {state}{line and f', {line}'}" in run("status").stdout
 
 
 def test_status_names_the_warehouse_and_the_store(m2m_environment: CartoAuth, tmp_path: Path) -> None:
