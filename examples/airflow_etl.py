@@ -19,9 +19,8 @@ def airports() -> None:
     @task
     def load_airports() -> int:
         import airportsdata
-        from google.cloud import bigquery
 
-        rows = [
+        rows = (
             {
                 "icao": airport["icao"],
                 "name": airport["name"],
@@ -30,22 +29,14 @@ def airports() -> None:
                 "geom": f"POINT({airport['lon']} {airport['lat']})",
             }
             for airport in airportsdata.load().values()
-        ]
-        schema = [
-            bigquery.SchemaField("icao", "STRING"),
-            bigquery.SchemaField("name", "STRING"),
-            bigquery.SchemaField("country", "STRING"),
-            bigquery.SchemaField("elevation_ft", "FLOAT64"),
-            bigquery.SchemaField("geom", "GEOGRAPHY"),
-        ]
-        config = bigquery.LoadJobConfig(schema=schema, write_disposition="WRITE_TRUNCATE")
-        client = CartoHook("carto_default").get_carto_dw_client()
-        return int(client.load_table_from_json(rows, AIRPORTS, job_config=config).result().output_rows)
+        )
+        warehouse = CartoHook("carto_default").get_carto_warehouse()
+        return warehouse.load(rows, AIRPORTS, geometry="geom", write_disposition="WRITE_TRUNCATE").rows
 
     @task
     def sum_up_by_country() -> int:
-        client = CartoHook("carto_default").get_carto_dw_client()
-        client.query_and_wait(f"""
+        warehouse = CartoHook("carto_default").get_carto_warehouse()
+        warehouse.query(f"""
             CREATE OR REPLACE TABLE {BY_COUNTRY} AS
             SELECT
               country,
@@ -55,7 +46,7 @@ def airports() -> None:
             FROM {AIRPORTS}
             GROUP BY country
         """)
-        return int(client.get_table(BY_COUNTRY).num_rows)
+        return warehouse.query(f"SELECT country FROM {BY_COUNTRY}").total_rows
 
     load_airports() >> sum_up_by_country()
 

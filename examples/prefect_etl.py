@@ -14,9 +14,8 @@ BY_COUNTRY = "shared.airports_by_country_prefect"
 def load_airports(block: str) -> int:
     """Load the airports. A retry replaces the table; it never adds to it."""
     import airportsdata
-    from google.cloud import bigquery
 
-    rows = [
+    rows = (
         {
             "icao": airport["icao"],
             "name": airport["name"],
@@ -25,24 +24,16 @@ def load_airports(block: str) -> int:
             "geom": f"POINT({airport['lon']} {airport['lat']})",
         }
         for airport in airportsdata.load().values()
-    ]
-    schema = [
-        bigquery.SchemaField("icao", "STRING"),
-        bigquery.SchemaField("name", "STRING"),
-        bigquery.SchemaField("country", "STRING"),
-        bigquery.SchemaField("elevation_ft", "FLOAT64"),
-        bigquery.SchemaField("geom", "GEOGRAPHY"),
-    ]
-    config = bigquery.LoadJobConfig(schema=schema, write_disposition="WRITE_TRUNCATE")
-    client = CartoCredentials.load(block).get_carto_dw_client()
-    return int(client.load_table_from_json(rows, AIRPORTS, job_config=config).result().output_rows)
+    )
+    warehouse = CartoCredentials.load(block).get_carto_warehouse()
+    return warehouse.load(rows, AIRPORTS, geometry="geom", write_disposition="WRITE_TRUNCATE").rows
 
 
 @task(retries=2, retry_delay_seconds=5)
 def sum_up_by_country(block: str) -> int:
     """Count the airports of each country, and find their middle."""
-    client = CartoCredentials.load(block).get_carto_dw_client()
-    client.query_and_wait(f"""
+    warehouse = CartoCredentials.load(block).get_carto_warehouse()
+    warehouse.query(f"""
         CREATE OR REPLACE TABLE {BY_COUNTRY} AS
         SELECT
           country,
@@ -52,7 +43,7 @@ def sum_up_by_country(block: str) -> int:
         FROM {AIRPORTS}
         GROUP BY country
     """)
-    return int(client.get_table(BY_COUNTRY).num_rows)
+    return warehouse.query(f"SELECT country FROM {BY_COUNTRY}").total_rows
 
 
 @flow

@@ -15,6 +15,8 @@ from carto_auth_integrations.secret import Secret
 if TYPE_CHECKING:
     from google.cloud import bigquery
 
+    from carto_auth_integrations.warehouse import CartoWarehouse
+
 
 def _field(name: str) -> Any:
     """Describe a field as the core does; every field is optional, so that documents saved today load for ever."""
@@ -101,6 +103,10 @@ class CartoCredentials(CredentialsBlock):
             CredentialsError: If CARTO gives no DW token; the kind says why.
         """
         return self.get_client().get_carto_dw_client(**options)
+
+    def get_carto_warehouse(self) -> CartoWarehouse:
+        """Give the CARTO Data Warehouse as queries and loads that happen exactly once."""
+        return self.get_client().warehouse()
 
     async def aget_access_token(self) -> str:
         """Give a valid CARTO access token, like `get_access_token`, without holding the event loop."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from google.cloud.bigquery import dbapi
 
     from carto_auth_integrations.tokens import Token
+    from carto_auth_integrations.warehouse import CartoWarehouse
 
 MASK_WAIT = 1.0
 """Seconds a token waits until Airflow's supervisor has taken note of it: an answer takes a millisecond."""
@@ -88,6 +89,10 @@ class CartoHook(DbApiHook):
             CredentialsError: If CARTO gives no DW token; the kind says why.
         """
         return self.auth.get_carto_dw_client(**options)
+
+    def get_carto_warehouse(self) -> CartoWarehouse:
+        """Give the CARTO Data Warehouse as queries and loads that happen exactly once."""
+        return self.auth.warehouse()
 
     async def aget_access_token(self) -> str:
         """Give a valid CARTO access token, like `get_access_token`, without holding the event loop."""

@@ -17,6 +17,7 @@ from .accounts import THREE_WAYS, Choice, account_options
 from .local import sandbox
 from .output import Commands, Failure, console, example, logs_on_stderr, mark, say, verbose_option
 from .status import lines_of, status_of
+from .warehouse import load, query
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog=example("carto-auth check"))
@@ -154,4 +155,5 @@ def _as_json(result: CheckResult) -> dict[str, Any]:
     return stage if result.error is None else {**stage, "error": type(result.error).__name__}
 
 
-carto_auth.add_command(sandbox)
+for _command in (query, load, sandbox):
+    carto_auth.add_command(_command)

@@ -41,9 +41,9 @@ class Commands(click.Group):
         raise failure  # outside the handler: nothing of the request hangs on it
 
 
-def console(*, stderr: bool = False, file: IO[Any] | None = None) -> Console:
+def console(*, stderr: bool = False, file: IO[Any] | None = None, width: int | None = None) -> Console:
     """Give a console that takes text as it is: no wrapping, no markup, no colour where nobody sees it."""
-    return Console(file=file, stderr=stderr, soft_wrap=True, markup=False, highlight=False, emoji=False)
+    return Console(file=file, stderr=stderr, width=width, soft_wrap=True, markup=False, highlight=False, emoji=False)
 
 
 def say(text: str, *, style: str = "") -> None:

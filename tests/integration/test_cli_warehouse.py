@@ -1,0 +1,418 @@
+"""`carto-auth query` and `carto-auth load` as a user runs them, in processes of their own, against the sandbox."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from carto_auth_integrations.sandbox import Sandbox
+from tests.support import auth_for
+
+CLI = [sys.executable, "-m", "carto_auth_integrations.cli"]
+INTERRUPTIBLE = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "  # a shell's background job ignores it
+    "from carto_auth_integrations.cli import main; main()"
+)
+ANSI = re.compile(r"\x1b")
+ENDLESS = """
+    SELECT COUNT(*) AS n FROM UNNEST(GENERATE_ARRAY(1, 30000)) AS a CROSS JOIN UNNEST(GENERATE_ARRAY(1, 30000)) AS b
+    WHERE MOD(a * b, 7) > MOD(a + b, 5)
+    """
+"""A query of many seconds."""
+
+
+class Shell:
+    """A terminal session of its own, the sandbox's account in its environment."""
+
+    def __init__(self, sandbox: Sandbox, home: Path) -> None:
+        self.sandbox, self.home = sandbox, home
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("CARTO_")}
+        self.environment = {
+            **kept,
+            **sandbox.environment(),
+            "CARTO_TOKEN_STORE": str(home / "tokens.json"),
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        }
+        for name in ("NO_COLOR", "FORCE_COLOR"):
+            self.environment.pop(name, None)
+
+    def run(self, *arguments: str, given: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*CLI, *arguments],
+            env={**self.environment, **environment},
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+
+    def rows(self, sql: str, *arguments: str) -> list[dict[str, Any]]:
+        done = self.run("query", sql, "--json", *arguments)
+        assert done.returncode == 0, done.stderr
+        rows: list[dict[str, Any]] = json.loads(done.stdout)["rows"]
+        return rows
+
+    def interrupted(self, *arguments: str, when: Callable[[], bool]) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", INTERRUPTIBLE, *arguments]
+        process = subprocess.Popen(
+            command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        deadline = time.monotonic() + 60
+        while not when():
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        out, errors = process.communicate(timeout=30)
+        return subprocess.CompletedProcess(command, process.returncode, out, errors)
+
+    def on_a_terminal(self, *arguments: str, **environment: str) -> str:
+        ours, theirs = pty.openpty()
+        process = subprocess.Popen(
+            [*CLI, *arguments],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env={**self.environment, "TERM": "xterm", **environment},
+        )
+        os.close(theirs)
+        seen = b""
+        try:
+            while block := os.read(ours, 4096):
+                seen += block
+        except OSError:  # the other end has closed
+            pass
+        finally:
+            process.wait(60)
+            os.close(ours)
+        return seen.decode()
+
+
+@pytest.fixture
+def shell(carto_sandbox_bigquery: Sandbox, tmp_path: Path) -> Shell:
+    return Shell(carto_sandbox_bigquery, tmp_path)
+
+
+@pytest.fixture
+def table() -> str:
+    return f"shared.t_{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def csv(tmp_path: Path) -> str:
+    path = tmp_path / "stores.csv"
+    path.write_text('id,name\n1,"Köln, Dom"\n2,León\n', encoding="utf-8")
+    return str(path)
+
+
+# query
+
+
+def test_a_query_is_a_table_for_people_and_its_figures_stand_beside(shell: Shell) -> None:
+    done = shell.run("query", "SELECT 7 AS id, 'León' AS name, [1, 2] AS list, CAST(NULL AS STRING) AS nothing")
+
+    assert done.returncode == 0, done.stderr
+    head, _line, row = done.stdout.splitlines()
+    assert head.split() == ["id", "name", "list", "nothing"]
+    assert row.split() == ["7", "León", "[1,", "2]", "NULL"]
+    assert re.fullmatch(r"1 row, \d+ B processed, job carto_\w+\.\n", done.stderr)
+
+
+def test_a_query_in_json_is_one_object(shell: Shell) -> None:
+    done = shell.run("query", "SELECT 1 AS a, 'é' AS b, DATE '2024-02-29' AS c", "--json")
+
+    content = json.loads(done.stdout)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert set(content) == {
+        "job_id",
+        "location",
+        "statement_type",
+        "rows",
+        "total_rows",
+        "affected_rows",
+        "bytes_processed",
+        "destination",
+        "reattached",
+    }
+    assert content["rows"] == [{"a": 1, "b": "é", "c": "2024-02-29"}]
+    assert (content["total_rows"], content["reattached"]) == (1, False)
+    assert isinstance(content["bytes_processed"], int)
+
+
+def test_the_sql_comes_from_standard_input_or_a_file(shell: Shell) -> None:
+    file = shell.home / "query.sql"
+    file.write_text("-- a comment first\nSELECT 2 AS x")
+
+    assert json.loads(shell.run("query", "-", "--json", given="SELECT 1 AS x\n").stdout)["rows"] == [{"x": 1}]
+    assert json.loads(shell.run("query", "--file", str(file), "--json").stdout)["rows"] == [{"x": 2}]
+
+
+@pytest.mark.parametrize("arguments", [(), ("SELECT 1", "--file", "x.sql")])
+def test_sql_from_nowhere_or_twice_is_a_usage_error(shell: Shell, arguments: tuple[str, ...]) -> None:
+    done = shell.run("query", *arguments)
+
+    assert done.returncode == 2
+    assert "--file FILE: one of them" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("-",), "Error: The SQL is empty.\n"),
+        (("--file", "/no/such.sql"), "Error: The SQL cannot be read from /no/such.sql: "),
+    ],
+)
+def test_sql_that_cannot_be_had_is_one_line(shell: Shell, arguments: tuple[str, ...], line: str) -> None:
+    done = shell.run("query", *arguments)
+
+    assert done.returncode == 1
+    assert done.stderr.startswith(line)
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_parameters_are_texts_that_no_quote_escapes_from(shell: Shell) -> None:
+    nasty = "x' OR '1'='1"
+
+    rows = shell.rows("SELECT @a AS a, @b AS b", "--param", f"a={nasty}", "--param", "b=1=2")
+
+    assert rows == [{"a": nasty, "b": "1=2"}]
+
+
+@pytest.mark.parametrize("given", [("a",), ("=1",), ("a=1", "a=2")])
+def test_a_parameter_without_a_name_of_its_own_is_a_usage_error(shell: Shell, given: tuple[str, ...]) -> None:
+    done = shell.run("query", "SELECT @a", *(word for each in given for word in ("--param", each)))
+
+    assert done.returncode == 2
+    assert "--param" in done.stderr
+
+
+def test_more_rows_than_asked_for_are_counted_and_not_shown(shell: Shell) -> None:
+    done = shell.run("query", "SELECT * FROM UNNEST(GENERATE_ARRAY(1, 50)) AS x", "--max-rows", "3")
+
+    assert len(done.stdout.splitlines()) == 5
+    assert done.stderr.startswith("The first 3 of 50 rows, ")
+
+
+def test_a_value_is_whole_in_a_pipe_and_moves_no_cursor(shell: Shell) -> None:
+    done = shell.run("query", "SELECT REPEAT('x', 500) AS long, 'a\\nb\\x1b[31m' AS wild, '[bold]y' AS marked")
+
+    (_head, _line, row) = done.stdout.splitlines()
+    assert "x" * 500 in row
+    assert r"a\nb\x1b[31m" in row
+    assert "[bold]y" in row
+
+
+def test_the_same_query_with_the_same_key_runs_once(shell: Shell) -> None:
+    key = f"run {uuid.uuid4()}"
+
+    first, second = (json.loads(shell.run("query", "SELECT 1", "--key", key, "--json").stdout) for _ in range(2))
+
+    assert first["job_id"] == second["job_id"]
+    assert (first["reattached"], second["reattached"]) == (False, True)
+
+
+def test_rows_that_a_statement_changed_are_told(shell: Shell, table: str, csv: str) -> None:
+    shell.run("load", csv, table)
+
+    done = shell.run("query", f"INSERT INTO {table} (id, name) VALUES (3, 'x')")
+
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.startswith("1 row changed, ")
+
+
+@pytest.mark.parametrize(
+    ("sql", "part"),
+    [("SELEC 1", "Syntax error"), ("SELECT nope", "nope"), ("SELECT * FROM nowhere.t", "Not found")],
+)
+def test_what_bigquery_refuses_is_one_line_in_its_words(shell: Shell, sql: str, part: str) -> None:
+    done = shell.run("query", sql)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.match(r"Error: BigQuery answered 40[04]: ", done.stderr)
+    assert part in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_credentials_that_carto_refuses_are_one_line(shell: Shell) -> None:
+    shell.sandbox.fault("token", status=401)
+
+    done = shell.run("query", "SELECT 1", CARTO_CLIENT_SECRET="hunter2-wrong")
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert "hunter2" not in done.stderr
+
+
+def test_ctrl_c_cancels_the_query(shell: Shell) -> None:
+    def is_running() -> bool:
+        return shell.sandbox.stats().count("bigquery") >= 2
+
+    done = shell.interrupted("query", ENDLESS, when=is_running)
+
+    told = re.fullmatch(r"Interrupted: job (carto_\w+) is cancelled\.\n", done.stderr)
+    assert told, done.stderr
+    assert (done.returncode, done.stdout) == (130, "")
+    client = auth_for(shell.sandbox, shell.home).get_carto_dw_client()
+    deadline = time.monotonic() + 20
+    while (job := client.get_job(told[1])).state != "DONE":
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert job.error_result["reason"] == "stopped"
+
+
+# load
+
+
+def test_a_file_is_loaded_and_then_replaced(shell: Shell, table: str, csv: str) -> None:
+    for arguments, count in (((), 2), ((), 4), (("--replace",), 2)):
+        done = shell.run("load", csv, table, *arguments)
+
+        assert done.returncode == 0, done.stderr
+        assert re.fullmatch(rf"2 rows loaded into [\w-]+\.{table}: \d+ B, job carto_\w+\.\n", done.stdout)
+        assert len(shell.rows(f"SELECT * FROM {table}")) == count
+
+
+def test_in_a_pipe_the_progress_is_plain_lines_on_standard_error(shell: Shell, table: str, csv: str) -> None:
+    done = shell.run("load", csv, table)
+
+    size = Path(csv).stat().st_size
+    sent, *states = done.stderr.splitlines()
+    assert sent == f"Sent {size} B of {size} B."
+    assert re.fullmatch(r"Job carto_\w+: DONE\.", states[-1])
+    assert not ANSI.search(done.stdout + done.stderr)
+
+
+def test_a_load_in_json_is_one_object(shell: Shell, table: str, csv: str) -> None:
+    done = shell.run("load", csv, table, "--json")
+
+    content = json.loads(done.stdout)
+    assert set(content) == {"job_id", "location", "destination", "rows", "bytes", "reattached"}
+    assert (content["rows"], content["bytes"]) == (2, Path(csv).stat().st_size)
+    assert content["destination"].endswith(f".{table}")
+
+
+def test_the_same_load_with_the_same_key_happens_once(shell: Shell, table: str, csv: str) -> None:
+    key = uuid.uuid4().hex
+    shell.run("load", csv, table, "--key", key)
+
+    again = shell.run("load", csv, table, "--key", key)
+
+    assert again.stdout.startswith("2 rows had been loaded by an earlier try into ")
+    assert len(shell.rows(f"SELECT * FROM {table}")) == 2
+
+
+def test_a_format_may_be_named_and_a_dataset_made(shell: Shell) -> None:
+    file, dataset = shell.home / "rows.txt", f"d_{uuid.uuid4().hex[:8]}"
+    file.write_text('{"id": 1}\n')
+
+    refused = shell.run("load", str(file), f"{dataset}.t", "--format", "json")
+    done = shell.run("load", str(file), f"{dataset}.t", "--format", "json", "--create-dataset")
+
+    assert refused.returncode == 1
+    assert dataset in refused.stderr
+    assert done.returncode == 0, done.stderr
+    assert shell.rows(f"SELECT * FROM {dataset}.t") == [{"id": 1}]
+
+
+def test_geometry_is_converted_from_its_reference_system(shell: Shell, table: str) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    pytest.importorskip("pyproj")
+    from pyarrow import parquet
+
+    file = shell.home / "shapes.parquet"
+    parquet.write_table(pyarrow.table({"id": [1], "place": ["POINT(-412304 4926674)"]}), file)
+
+    done = shell.run("load", str(file), table, "--geometry", "place", "--crs", "EPSG:3857")
+
+    assert done.returncode == 0, done.stderr
+    ((row),) = shell.rows(f"SELECT ROUND(ST_X(place), 2) AS x, ROUND(ST_Y(place), 2) AS y FROM {table}")
+    assert (row["x"], row["y"]) == (-3.7, 40.42)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "arguments", "part"),
+    [
+        ("missing.csv", None, (), "There is no file"),
+        ("empty.csv", "", (), "is empty"),
+        ("rows.parquet", "id\n1\n", (), "is not PARQUET"),
+        ("rows.what", "id\n1\n", (), "unknown format"),
+        ("rows.geojson", '{"type": "Nonsense"}', (), "is no GeoJSON"),
+    ],
+)
+def test_a_bad_file_is_one_line(
+    shell: Shell, table: str, name: str, content: str | None, arguments: tuple[str, ...], part: str
+) -> None:
+    file = shell.home / name
+    if content is not None:
+        file.write_text(content)
+
+    done = shell.run("load", str(file), table, *arguments)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(rf"Error: .*{part}.*\n", done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("destination", "part"), [("shared.t; DROP TABLE x", "is no table"), ("nowhere.t", "nowhere"), ("t", "is no table")]
+)
+def test_a_bad_destination_is_one_line(shell: Shell, csv: str, destination: str, part: str) -> None:
+    done = shell.run("load", csv, destination)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: ")
+    assert part in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_ctrl_c_during_the_upload_changes_nothing(shell: Shell, table: str, csv: str) -> None:
+    shell.sandbox.fault("upload", delay=30)
+
+    def is_on_its_way() -> bool:
+        return shell.sandbox.stats().count("dw_token") >= 1
+
+    done = shell.interrupted("load", csv, table, when=is_on_its_way)
+
+    assert done.returncode == 130
+    assert done.stderr == "Interrupted before a job began: nothing was changed.\n"
+    shell.sandbox.clear_faults()
+    assert shell.run("query", f"SELECT * FROM {table}").returncode == 1
+
+
+# How it looks
+
+
+def test_a_terminal_gets_a_bar_that_is_gone_at_the_end(shell: Shell, table: str, csv: str) -> None:
+    shown = shell.on_a_terminal("load", csv, table)
+
+    assert ANSI.search(shown)
+    assert "Starting" in shown
+    assert shown.rstrip().splitlines()[-1].endswith(".")
+    assert "2 rows loaded into " in shown
+
+
+@pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_no_color_and_a_dumb_terminal_get_plain_lines(
+    shell: Shell, table: str, csv: str, environment: dict[str, str]
+) -> None:
+    loaded = shell.on_a_terminal("load", csv, table, **environment)
+    queried = shell.on_a_terminal("query", f"SELECT * FROM {table} ORDER BY id", **environment)
+    refused = shell.on_a_terminal("query", "SELEC", **environment)
+
+    assert "Sent " in loaded
+    assert "Köln, Dom" in queried
+    assert "Error: " in refused
+    assert not ANSI.search(loaded + queried + refused)

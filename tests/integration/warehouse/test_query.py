@@ -1,0 +1,358 @@
+"""Queries against the sandbox: results, parameters, and one query for one key."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import json
+import pickle
+import threading
+import time
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.api_core.exceptions import BadRequest, GoogleAPICallError, NotFound
+
+from carto_auth_integrations import CartoAuth
+from carto_auth_integrations.sandbox import Sandbox
+from carto_auth_integrations.warehouse import CartoWarehouse, JobProgress
+from tests.processes import run_processes
+from tests.support import Outcome, auth_for, until
+
+UTC = datetime.timezone.utc
+ENDLESS = """
+    SELECT COUNT(*) AS n FROM UNNEST(GENERATE_ARRAY(1, 30000)) AS a CROSS JOIN UNNEST(GENERATE_ARRAY(1, 30000)) AS b
+    WHERE MOD(a * b, 7) > MOD(a + b, 5)
+    """
+"""A query of many seconds."""
+
+
+def job_of(auth: CartoAuth, job_id: str) -> Any:
+    return auth.get_carto_dw_client().get_job(job_id)
+
+
+def rows_in(warehouse: CartoWarehouse, table: str) -> int:
+    count: int = warehouse.query(f"SELECT COUNT(*) AS n FROM `{table}`").rows[0]["n"]
+    return count
+
+
+def test_a_query_gives_its_rows_as_plain_values(warehouse: CartoWarehouse) -> None:
+    result = warehouse.query(
+        """
+        SELECT 1 AS whole, 1.5 AS real, TRUE AS yes, 'Köln' AS text, b'x' AS raw, NUMERIC '1.50' AS exact,
+          DATE '2024-02-29' AS day, TIME '01:02:03' AS hour, DATETIME '2024-02-29T01:02:03' AS local,
+          TIMESTAMP '2024-02-29 01:02:03+00' AS moment, ST_GEOGPOINT(1, 2) AS at, [1, 2] AS list,
+          STRUCT(1 AS a, 'x' AS b) AS record, CAST(NULL AS STRING) AS nothing
+        """
+    )
+    (row,) = json.loads(json.dumps(result.rows, allow_nan=False))
+    assert (row["whole"], row["real"], row["yes"], row["text"], row["nothing"]) == (1, 1.5, True, "Köln", None)
+    assert Decimal(row["exact"]) == Decimal("1.5")
+    assert (row["day"], row["hour"], row["local"]) == ("2024-02-29", "01:02:03", "2024-02-29T01:02:03")
+    assert row["moment"] == "2024-02-29T01:02:03+00:00"
+    assert (row["list"], row["record"], row["raw"]) == ([1, 2], {"a": 1, "b": "x"}, "eA==")
+    assert row["at"].replace(" (", "(") == "POINT(1 2)"
+    assert (result.statement_type, result.location, result.total_rows) == ("SELECT", "US", 1)
+    assert not result.reattached
+    assert not result.truncated
+
+
+def test_more_rows_than_the_cap_are_counted_but_not_fetched(warehouse: CartoWarehouse) -> None:
+    result = warehouse.query("SELECT * FROM UNNEST(GENERATE_ARRAY(1, 2500)) AS x", max_rows=7)
+    assert (len(result.rows), result.total_rows, result.truncated) == (7, 2500, True)
+    assert result.to_arrow().num_rows == 2500
+    assert len(result.to_dataframe()) == 2500
+
+
+@pytest.mark.parametrize(("max_rows", "held", "truncated"), [(0, 0, True), (3, 3, False), (4, 3, False), (2, 2, True)])
+def test_the_cap_is_exact(warehouse: CartoWarehouse, max_rows: int, held: int, truncated: bool) -> None:
+    result = warehouse.query("SELECT * FROM UNNEST([1, 2, 3]) AS x", max_rows=max_rows)
+    assert (len(result.rows), result.total_rows, result.truncated) == (held, 3, truncated)
+
+
+def test_a_thousand_rows_come_back_unless_the_caller_says_otherwise(warehouse: CartoWarehouse) -> None:
+    result = warehouse.query("SELECT * FROM UNNEST(GENERATE_ARRAY(1, 1001)) AS x")
+    assert (len(result.rows), result.total_rows) == (1000, 1001)
+
+
+def test_a_query_without_rows_has_none(warehouse: CartoWarehouse) -> None:
+    result = warehouse.query("SELECT 1 AS x FROM UNNEST([1]) WHERE FALSE")
+    assert (result.rows, result.total_rows, result.truncated) == ((), 0, False)
+    assert result.to_arrow().num_rows == 0
+
+
+def test_dml_says_how_many_rows_it_changed(warehouse: CartoWarehouse, table: str) -> None:
+    made = warehouse.query(f"CREATE TABLE `{table}` AS SELECT * FROM UNNEST([1, 2, 3]) AS x")
+    assert (made.statement_type, made.affected_rows, made.rows) == ("CREATE_TABLE_AS_SELECT", None, ())
+    assert warehouse.query(f"INSERT INTO `{table}` VALUES (4), (5)").affected_rows == 2
+    assert warehouse.query(f"UPDATE `{table}` SET x = 0 WHERE x < 3").affected_rows == 2
+    deleted = warehouse.query(f"DELETE FROM `{table}` WHERE x = 9")
+    assert (deleted.statement_type, deleted.affected_rows, deleted.total_rows) == ("DELETE", 0, 0)
+
+
+def test_a_script_runs_to_its_end(warehouse: CartoWarehouse, table: str) -> None:
+    result = warehouse.query(f"CREATE TABLE `{table}` (x INT64); INSERT INTO `{table}` VALUES (1); SELECT 7 AS y;")
+    assert (result.statement_type, result.rows) == ("SCRIPT", ({"y": 7},))
+
+
+def test_rows_go_into_a_table_that_is_named(warehouse: CartoWarehouse, table: str) -> None:
+    result = warehouse.query("SELECT 1 AS x", destination=table)
+    assert result.destination == f"carto-dw-ac-sandbox.{table}"
+    warehouse.query("SELECT 2 AS x", destination=table, write_disposition="WRITE_APPEND")
+    assert rows_in(warehouse, table) == 2
+    warehouse.query("SELECT 3 AS x", destination=table)
+    assert rows_in(warehouse, table) == 1
+    with pytest.raises(GoogleAPICallError, match=r"(?i)already exists"):
+        warehouse.query("SELECT 4 AS x", destination=table, write_disposition="WRITE_EMPTY")
+
+
+@pytest.mark.parametrize("bad", [{"destination": "a`b.c"}, {"destination": "a.b", "write_disposition": "REPLACE"}])
+def test_a_bad_destination_is_refused_before_anything_runs(warehouse: CartoWarehouse, bad: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=r"is no table|write_disposition"):
+        warehouse.query("SELECT 1", **bad)
+
+
+VALUES: list[Any] = [
+    True,
+    7,
+    1.5,
+    "Köln; DROP TABLE x",
+    b"\x00\xff",
+    Decimal("1.500000001"),
+    datetime.date(2024, 2, 29),
+    datetime.time(1, 2, 3),
+    datetime.datetime(2024, 2, 29, 1, 2, 3),
+    datetime.datetime(2024, 2, 29, 1, 2, 3, tzinfo=UTC),
+    datetime.datetime(2024, 2, 29, 3, 2, 3, tzinfo=datetime.timezone(datetime.timedelta(hours=2))),
+    [1, 2, 3],
+    ("a", "b"),
+    [datetime.date(2024, 2, 29)],
+]
+
+
+@pytest.mark.parametrize("placed", [False, True], ids=["named", "placed"])
+def test_parameters_of_each_type_arrive_as_they_are(warehouse: CartoWarehouse, placed: bool) -> None:
+    from carto_auth_integrations.warehouse.results import plain
+
+    names = [f"p{number}" for number in range(len(VALUES))]
+    asked = ", ".join(f"{'?' if placed else '@' + name} AS {name}" for name in names)
+    parameters: Any = VALUES if placed else dict(zip(names, VALUES, strict=True))
+
+    (row,) = warehouse.query(f"SELECT {asked}", parameters=parameters).rows
+
+    for name, value in zip(names, VALUES, strict=True):
+        assert row[name] == plain(value.astimezone(UTC) if getattr(value, "tzinfo", None) else value)
+
+
+def test_a_query_that_fails_says_what_bigquery_says(warehouse: CartoWarehouse) -> None:
+    with pytest.raises(BadRequest, match="SELEC"):
+        warehouse.query("SELEC 1")
+    with pytest.raises(NotFound, match="nowhere"):
+        warehouse.query("SELECT * FROM shared.nowhere")
+
+
+def test_a_query_of_the_same_key_runs_once(warehouse: CartoWarehouse, table: str) -> None:
+    warehouse.query(f"CREATE TABLE `{table}` (x INT64)")
+    insert = f"INSERT INTO `{table}` VALUES (1)"
+    first = warehouse.query(insert, idempotency_key=f"run/{table}")
+    again = warehouse.query(insert, idempotency_key=f"run/{table}", labels={"try": "2"}, timeout=60, max_rows=1)
+    assert (first.reattached, again.reattached) == (False, True)
+    assert (again.job_id, again.affected_rows) == (first.job_id, 1)
+    assert rows_in(warehouse, table) == 1
+
+
+def test_without_a_key_it_runs_each_time(warehouse: CartoWarehouse, table: str) -> None:
+    warehouse.query(f"CREATE TABLE `{table}` (x INT64)")
+    for _ in range(2):
+        assert not warehouse.query(f"INSERT INTO `{table}` VALUES (1)").reattached
+    assert rows_in(warehouse, table) == 2
+
+
+@pytest.mark.parametrize("other", ["SELECT 2 AS x", "SELECT 1  AS x"])
+def test_the_same_key_with_another_statement_is_another_query(
+    warehouse: CartoWarehouse, table: str, other: str
+) -> None:
+    first = warehouse.query("SELECT 1 AS x", idempotency_key=table)
+    second = warehouse.query(other, idempotency_key=table)
+    assert first.job_id != second.job_id
+    assert not second.reattached
+
+
+def test_the_same_key_with_other_parameters_is_another_query(warehouse: CartoWarehouse, table: str) -> None:
+    for day in (1, 2):
+        moment = datetime.datetime(2024, 1, day)
+        result = warehouse.query("SELECT @p AS p", parameters={"p": moment}, idempotency_key=table)
+        assert result.rows == ({"p": moment.isoformat()},)
+
+
+def test_after_a_query_that_failed_the_same_key_begins_anew(warehouse: CartoWarehouse, table: str) -> None:
+    sql = f"SELECT x FROM `{table}`"
+    with pytest.raises(NotFound):
+        warehouse.query(sql, idempotency_key=table)
+    warehouse.query(f"CREATE TABLE `{table}` AS SELECT 5 AS x")
+
+    result = warehouse.query(sql, idempotency_key=table)
+
+    assert (result.rows, result.reattached) == (({"x": 5},), False)
+    assert result.job_id.endswith("_2")
+    assert warehouse.query(sql, idempotency_key=table).reattached
+
+
+def test_a_query_whose_answer_was_lost_runs_once(warehouse: CartoWarehouse, table: str, carto_sandbox: Sandbox) -> None:
+    warehouse.query(f"CREATE TABLE `{table}` (x INT64)")
+    for key in ("a-key", None):
+        carto_sandbox.fault("bigquery", cut="after", count=1, match="^POST .*/jobs$")
+        result = warehouse.query(f"INSERT INTO `{table}` VALUES (1)", idempotency_key=key and table)
+        assert result.affected_rows == 1
+    assert rows_in(warehouse, table) == 2
+
+
+def test_a_retry_waits_for_the_query_that_still_runs(
+    warehouse: CartoWarehouse, table: str, tmp_path: Path, carto_sandbox: Sandbox
+) -> None:
+    sql = (
+        "SELECT COUNT(*) AS n FROM UNNEST(GENERATE_ARRAY(1, 4000)) AS a CROSS JOIN UNNEST(GENERATE_ARRAY(1, 4000)) AS b"
+    )
+    first = Outcome(lambda: warehouse.query(sql, idempotency_key=table))
+    time.sleep(0.3)
+    other = auth_for(carto_sandbox, tmp_path).warehouse()
+    second = other.query(sql, idempotency_key=table)
+    assert second.rows == ({"n": 16_000_000},)
+    assert first.settled().job_id == second.job_id
+
+
+def test_two_processes_with_the_same_key_run_it_once(
+    warehouse: CartoWarehouse, table: str, carto_sandbox: Sandbox
+) -> None:
+    warehouse.query(f"CREATE TABLE `{table}` (x INT64)")
+    carto_sandbox.fault("bigquery", delay=0.7, count=1, match="^POST .*/jobs$")
+    outputs = run_processes(
+        2,
+        f"""
+        from carto_auth_integrations import CartoAuth
+        result = CartoAuth.from_env().warehouse().query("INSERT INTO `{table}` VALUES (1)", idempotency_key="{table}")
+        print(result.affected_rows, result.job_id)
+        """,
+        **carto_sandbox.environment(),
+    )
+    assert outputs[0] == outputs[1]
+    assert outputs[0].startswith("1 ")
+    assert rows_in(warehouse, table) == 1
+
+
+def test_a_query_over_its_time_is_cancelled(warehouse: CartoWarehouse, tmp_path: Path, carto_sandbox: Sandbox) -> None:
+    key = f"slow-{tmp_path}"
+    with pytest.raises(TimeoutError, match="cancelled") as error:
+        warehouse.query(ENDLESS, timeout=0.2, idempotency_key=key)
+    job_id = str(error.value).split()[1]
+    job = job_of(auth_for(carto_sandbox, tmp_path), job_id)
+    until(lambda: job.reload() or job.state == "DONE")
+    assert job.error_result["reason"] == "stopped"
+
+
+def test_a_query_is_cancelled_from_elsewhere_and_the_next_try_begins_anew(
+    warehouse: CartoWarehouse, table: str
+) -> None:
+    seen: list[JobProgress] = []
+    running = Outcome(lambda: warehouse.query(ENDLESS, idempotency_key=table, on_progress=seen.append))
+    until(lambda: seen)
+    warehouse.cancel(seen[0].job_id)
+    assert "cancelled" in str(running.settled()).lower()
+
+    again: list[JobProgress] = []
+    with pytest.raises(TimeoutError):
+        warehouse.query(ENDLESS, idempotency_key=table, on_progress=again.append, timeout=0.1)
+    assert (seen[0].job_id[-2:], again[0].job_id[-2:]) == ("_1", "_2")
+
+
+def test_cancelling_what_has_ended_or_never_was(warehouse: CartoWarehouse) -> None:
+    warehouse.cancel(warehouse.query("SELECT 1").job_id)
+    with pytest.raises(NotFound):
+        warehouse.cancel("never_was")
+
+
+def test_progress_is_told_up_to_the_end(warehouse: CartoWarehouse) -> None:
+    seen: list[JobProgress] = []
+    result = warehouse.query("SELECT 1", on_progress=seen.append)
+    assert seen[-1].state == "DONE"
+    assert {progress.job_id for progress in seen} == {result.job_id}
+    assert all(progress.seconds >= 0 for progress in seen)
+
+
+def test_labels_of_any_text_are_on_the_job(warehouse: CartoWarehouse, tmp_path: Path, carto_sandbox: Sandbox) -> None:
+    result = warehouse.query("SELECT 1", labels={"DAG Id": "Nightly (v2)", "1": ""})
+    assert job_of(auth_for(carto_sandbox, tmp_path), result.job_id).labels == {"dag_id": "nightly__v2_", "l_1": ""}
+
+
+def test_the_job_can_be_found_by_its_key(warehouse: CartoWarehouse, tmp_path: Path, carto_sandbox: Sandbox) -> None:
+    result = warehouse.query("SELECT 1", idempotency_key="etl/load/2024")
+    assert "etl-load-2024" in result.job_id
+    assert job_of(auth_for(carto_sandbox, tmp_path), result.job_id).state == "DONE"
+
+
+def test_async_is_the_same(warehouse: CartoWarehouse, table: str) -> None:
+    async def both() -> list[Any]:
+        sql = "SELECT @p AS p"
+        options: dict[str, Any] = {"parameters": {"p": 1}, "idempotency_key": table}
+        return [await warehouse.aquery(sql, **options), await warehouse.aquery(sql, **options)]
+
+    first, second = asyncio.run(both())
+    assert (first.rows, first.reattached, second.reattached) == (({"p": 1},), False, True)
+    assert warehouse.query("SELECT @p AS p", parameters={"p": 1}, idempotency_key=table).job_id == first.job_id
+
+
+def test_async_errors_and_time_limits_are_the_same(warehouse: CartoWarehouse) -> None:
+    with pytest.raises(BadRequest, match="SELEC"):
+        asyncio.run(warehouse.aquery("SELEC 1"))
+    with pytest.raises(TimeoutError, match="cancelled"):
+        asyncio.run(warehouse.aquery(ENDLESS, timeout=0.1))
+
+
+def test_many_queries_wait_on_one_loop_with_few_threads(warehouse: CartoWarehouse) -> None:
+    async def many() -> list[Any]:
+        return await asyncio.gather(*(warehouse.aquery(f"SELECT {number} AS x") for number in range(10)))
+
+    results = asyncio.run(many())
+    assert [result.rows[0]["x"] for result in results] == list(range(10))
+    names = [thread.name for thread in threading.enumerate()]
+    assert sum(name.startswith("carto-warehouse") for name in names) <= 8
+
+
+def test_a_coroutine_that_is_cancelled_leaves_a_job_that_the_next_try_takes(
+    warehouse: CartoWarehouse, table: str
+) -> None:
+    sql = (
+        "SELECT COUNT(*) AS n FROM UNNEST(GENERATE_ARRAY(1, 6000)) AS a CROSS JOIN UNNEST(GENERATE_ARRAY(1, 6000)) AS b"
+    )
+    seen: list[JobProgress] = []
+
+    async def cancel() -> None:
+        task = asyncio.ensure_future(warehouse.aquery(sql, idempotency_key=table, on_progress=seen.append))
+        while not seen:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cancel())
+    result = warehouse.query(sql, idempotency_key=table)
+    assert (result.job_id, result.reattached) == (seen[0].job_id, True)
+
+
+def test_queries_go_on_past_the_end_of_many_tokens(carto_sandbox_bigquery: Sandbox, tmp_path: Path) -> None:
+    carto_sandbox_bigquery.set_lifetimes(dw=1)
+    warehouse = auth_for(carto_sandbox_bigquery, tmp_path).warehouse()
+    end = time.monotonic() + 3
+    while time.monotonic() < end:
+        assert warehouse.query("SELECT 1 AS x").rows == ({"x": 1},)
+    assert carto_sandbox_bigquery.stats().count("dw_token") >= 2
+
+
+def test_warehouse_and_result_travel_between_processes(warehouse: CartoWarehouse) -> None:
+    there = pickle.loads(pickle.dumps(warehouse))
+    result = pickle.loads(pickle.dumps(there.query("SELECT 1 AS x")))
+    assert result.rows == ({"x": 1},)
+    with pytest.raises(RuntimeError, match="where the query ran"):
+        result.to_arrow()

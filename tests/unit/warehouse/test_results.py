@@ -1,0 +1,114 @@
+"""Results: rows as plain JSON types, records that travel between processes."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import datetime
+import json
+import math
+import pickle
+from decimal import Decimal
+from typing import Any
+
+import pyarrow
+import pytest
+from dateutil.relativedelta import relativedelta
+
+from carto_auth_integrations.warehouse import JobProgress, LoadResult, QueryResult
+from carto_auth_integrations.warehouse.results import plain
+
+
+def result_of(rows: tuple[dict[str, Any], ...] = ({"x": 1},), total_rows: int = 1, **fields: Any) -> QueryResult:
+    known = {
+        "job_id": "job",
+        "location": "US",
+        "statement_type": "SELECT",
+        "affected_rows": None,
+        "bytes_processed": 0,
+        "destination": None,
+        "reattached": False,
+    }
+    return QueryResult(rows=rows, total_rows=total_rows, **{**known, **fields})
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, None),
+        (True, True),
+        (2**60, 2**60),
+        (1.5, 1.5),
+        (math.inf, "inf"),
+        (-math.inf, "-inf"),
+        ("Köln 🌍", "Köln 🌍"),
+        (b"\x00\xff", "AP8="),
+        (Decimal("1234567890123456789.123456789"), "1234567890123456789.123456789"),
+        (datetime.date(2024, 2, 29), "2024-02-29"),
+        (datetime.time(1, 2, 3, 4), "01:02:03.000004"),
+        (datetime.datetime(2024, 2, 29, 1, 2, 3), "2024-02-29T01:02:03"),
+        (datetime.datetime(2024, 2, 29, 1, tzinfo=datetime.timezone.utc), "2024-02-29T01:00:00+00:00"),
+        ([1, None, Decimal("1.5")], [1, None, "1.5"]),
+        ((1, 2), [1, 2]),
+        ({"a": {"b": [b"x"]}}, {"a": {"b": ["eA=="]}}),
+        ({"start": datetime.date(2024, 1, 1), "end": None}, {"start": "2024-01-01", "end": None}),
+        ("POINT(1 2)", "POINT(1 2)"),
+    ],
+)
+def test_values_become_plain_json_types(value: Any, expected: Any) -> None:
+    assert plain(value) == expected
+    json.dumps(plain(value), allow_nan=False)
+
+
+def test_a_number_that_is_none_is_text() -> None:
+    assert plain(math.nan).lower() == "nan"
+
+
+def test_an_interval_is_the_text_that_bigquery_writes() -> None:
+    interval = relativedelta(years=1, months=2, days=3, hours=4, minutes=5, seconds=6)
+    assert plain(interval) == "1-2 3 4:5:6"
+
+
+def test_a_result_with_more_rows_than_it_holds_says_so() -> None:
+    assert result_of(total_rows=2).truncated
+    assert not result_of(total_rows=1).truncated
+    assert not result_of(rows=(), total_rows=0).truncated
+
+
+def test_results_are_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        result_of().job_id = "other"  # type: ignore[misc]
+    for record in (JobProgress("job", "DONE", 1.0), LoadResult("job", "US", "p.d.t", 1, 2, False)):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            record.job_id = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("travel", [lambda value: pickle.loads(pickle.dumps(value)), copy.deepcopy])
+def test_a_result_travels_although_its_connection_does_not(travel: Any) -> None:
+    there = travel(result_of(_fetch=lambda: pyarrow.table({"x": [1]})))
+    assert there == result_of()
+    with pytest.raises(RuntimeError, match="where the query ran"):
+        there.to_arrow()
+    with pytest.raises(RuntimeError, match="job"):
+        there.to_dataframe()
+
+
+def test_the_original_still_fetches_after_it_was_pickled() -> None:
+    result = result_of(_fetch=lambda: pyarrow.table({"x": [1, 2]}))
+    pickle.dumps(result)
+    assert result.to_arrow().num_rows == 2
+    assert list(result.to_dataframe()["x"]) == [1, 2]
+
+
+def test_the_rows_of_a_result_can_be_written_as_json() -> None:
+    assert json.loads(json.dumps(dataclasses.asdict(result_of(_fetch=None))))["rows"] == [{"x": 1}]
+
+
+def test_the_connection_is_neither_shown_nor_compared() -> None:
+    assert "_fetch" not in repr(result_of(_fetch=lambda: None))
+    assert result_of(_fetch=lambda: None) == result_of()
+
+
+def test_load_results_and_progress_travel() -> None:
+    for record in (JobProgress("job", "DONE", 1.0), LoadResult("job", "US", "p.d.t", 1, 2, False)):
+        assert pickle.loads(pickle.dumps(record)) == record
