@@ -139,9 +139,8 @@ def test_the_pytest_fixture_is_fresh_for_each_test(tmp_path):
         "def test_third(carto_sandbox_bigquery):\n"
         "    assert carto_sandbox_bigquery.emulator_pid\n"
     )
-    plugin = ["-p", "carto_auth_integrations.sandbox.pytest_plugin"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *plugin, str(tmp_path)],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
         capture_output=True,
         text=True,
         cwd=tmp_path,
