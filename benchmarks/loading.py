@@ -346,6 +346,8 @@ class Watched:
         ours: Seconds of the longest pause that this process can have made: it lasted no longer than the process
             computed meanwhile. For the rest, another process had the core.
         late: How many pauses of that kind were longer than `LATE`.
+        collection: Seconds of the longest garbage collection, which holds every thread: if it is as long as `ours`, the
+            pause was that.
         threads: At peak, the loop's own among them.
     """
 
@@ -353,12 +355,27 @@ class Watched:
     pause: float
     ours: float
     late: int
+    collection: float
     threads: int
+
+
+class Collections:
+    """Clocks the garbage collector."""
+
+    def __init__(self) -> None:
+        self.longest = self._began = 0.0
+        gc.callbacks.append(self._note)
+
+    def _note(self, phase: str, _: dict[str, int]) -> None:
+        if phase == "start":
+            self._began = time.perf_counter()
+        else:
+            self.longest = max(self.longest, time.perf_counter() - self._began)
 
 
 async def watched(work: Any) -> Watched:
     """Await something and watch the loop."""
-    pauses, threads = [(0.0, 0.0)], 0
+    pauses, threads, collections = [(0.0, 0.0)], 0, Collections()
     started = last = time.perf_counter()
     computed = time.process_time()
     task = asyncio.ensure_future(work)
@@ -374,6 +391,7 @@ async def watched(work: Any) -> Watched:
         pause=max(pause for pause, _ in pauses),
         ours=max(ours for _, ours in pauses),
         late=sum(ours > LATE for _, ours in pauses),
+        collection=collections.longest,
         threads=threads,
     )
 
@@ -458,7 +476,8 @@ def watch_jobs() -> None:
             for run in runs:
                 print(
                     f"{name:<26} {run.seconds:6.1f} s  longest pause {run.pause * 1e3:6.1f} ms, made here "
-                    f"{run.ours * 1e3:5.1f} ms, {run.late} above {LATE * 1e3:.0f} ms, {run.threads} threads"
+                    f"{run.ours * 1e3:5.1f} ms, {run.late} above {LATE * 1e3:.0f} ms, longest collection "
+                    f"{run.collection * 1e3:.0f} ms, {run.threads} threads"
                 )
 
 

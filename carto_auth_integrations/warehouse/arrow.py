@@ -299,11 +299,9 @@ def _misfit(rows: list[dict[str, Any]], schema: pyarrow.Schema, first_row: int) 
     return None
 
 
-def _without_objects(row: Mapping[str, Any], geometry: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: value.wkb if name in geometry and hasattr(value, "__geo_interface__") else value
-        for name, value in row.items()
-    }
+def _without_objects(row: dict[str, Any], geometry: Mapping[str, Any]) -> dict[str, Any]:
+    shapes = {name: row[name].wkb for name in geometry if hasattr(row.get(name), "__geo_interface__")}
+    return {**row, **shapes} if shapes else row
 
 
 def _as_wkt(schema: pyarrow.Schema, stream: Iterator[pyarrow.RecordBatch], geometry: Mapping[str, Any]) -> Batches:

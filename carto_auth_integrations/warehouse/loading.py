@@ -250,14 +250,16 @@ def _write_parquet(batches: Batches, spool: IO[bytes]) -> None:
     parquet = required("pyarrow.parquet")
     table = required("pyarrow").Table
     gathered: list[Any] = []
+    size = 0
     with parquet.ParquetWriter(
         spool, batches.schema, coerce_timestamps="us", allow_truncated_timestamps=True
     ) as writer:  # BigQuery has microseconds
         for batch in batches.stream:
             gathered.append(batch)
-            if sum(each.nbytes for each in gathered) >= ROW_GROUP:
+            size += batch.nbytes
+            if size >= ROW_GROUP:
                 writer.write_table(table.from_batches(gathered))
-                gathered = []
+                gathered, size = [], 0
         if gathered:
             writer.write_table(table.from_batches(gathered))
 

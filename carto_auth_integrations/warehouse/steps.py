@@ -6,6 +6,7 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
     Step: TypeAlias = Callable[[], Any] | float  # a call that may wait for the network, or a pause in seconds
     Steps: TypeAlias = Generator[Step, Any, T]
 
-THREADS = 8
+THREADS = 6
 """Calls that are under way at once for all coroutines: a job is polled for milliseconds and runs for seconds."""
 
+_turns: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 _pool: ThreadPoolExecutor | None = None
 
 
@@ -42,6 +44,9 @@ async def adrive(steps: Steps[T]) -> T:
     import asyncio
 
     loop = asyncio.get_running_loop()
+    turns = _turns.get(loop)
+    if turns is None:
+        turns = _turns[loop] = asyncio.Semaphore(THREADS)
     answer: Any = None
     error: Exception | None = None
     while True:
@@ -52,7 +57,8 @@ async def adrive(steps: Steps[T]) -> T:
             return result
         try:
             if callable(step):
-                answer = await loop.run_in_executor(_threads(), step)
+                async with turns:  # a coroutine waits, and not its call: a thousand begun calls hold the loop 100 ms
+                    answer = await loop.run_in_executor(_threads(), step)
             else:
                 await asyncio.sleep(step)
             error = None
@@ -74,6 +80,7 @@ def _threads() -> ThreadPoolExecutor:
 def _after_fork_in_child() -> None:
     global _pool
     _pool = None
+    _turns.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -165,34 +165,42 @@ class CartoWarehouse:
         timeout: float | None = None,
         on_progress: Callable[[JobProgress], None] | None = None,
     ) -> Steps[QueryResult]:
-        client = yield self._client  # imports google's library as well, off the event loop
+        def prepare() -> tuple[bigquery.Client, JobPlan[bigquery.QueryJob]]:  # imports and JSON: no work for a loop
+            from google.cloud import bigquery
 
-        from google.cloud import bigquery
+            client = self._client()
+            config = bigquery.QueryJobConfig(query_parameters=query_parameters(parameters))
+            if destination is not None:
+                config.destination = destination_of(destination, client.project, self._auth.account.default_dataset)
+                config.write_disposition = _checked("write_disposition", write_disposition, WRITE_DISPOSITIONS)
+            what = json.dumps(["query", sql, config.to_api_repr()], sort_keys=True, default=str)
+            config.labels = valid_labels(labels or {})  # no part of the deed: a retry may carry its number
+            plan: JobPlan[bigquery.QueryJob] = JobPlan(
+                key=idempotency_key,
+                what=what,
+                begin=lambda job_id: client.query(
+                    sql, job_config=config, job_id=job_id, job_retry=None, api_method="INSERT"
+                ),
+                is_same=lambda job: getattr(job, "query", None) == sql,
+                location=self._auth.account.location,
+            )
+            return client, plan
 
-        config = bigquery.QueryJobConfig(query_parameters=query_parameters(parameters))
-        if destination is not None:
-            config.destination = destination_of(destination, client.project, self._auth.account.default_dataset)
-            config.write_disposition = _checked("write_disposition", write_disposition, WRITE_DISPOSITIONS)
-        what = json.dumps(["query", sql, config.to_api_repr()], sort_keys=True, default=str)
-        config.labels = valid_labels(labels or {})  # no part of the deed: a retry may carry its number
-        plan: JobPlan[bigquery.QueryJob] = JobPlan(
-            key=idempotency_key,
-            what=what,
-            begin=lambda job_id: client.query(
-                sql, job_config=config, job_id=job_id, job_retry=None, api_method="INSERT"
-            ),
-            is_same=lambda job: getattr(job, "query", None) == sql,
-            location=self._auth.account.location,
-        )
+        client, plan = yield prepare
         job, reattached = yield from run(client, plan, timeout=timeout, on_progress=on_progress)
-        rows = yield partial(job.result, max_results=max_rows)
-        first = yield lambda: tuple({name: plain(value) for name, value in row.items()} for row in rows)
+
+        def fetch() -> tuple[int, tuple[dict[str, Any], ...]]:
+            rows = job.result(max_results=max_rows)
+            first = tuple({name: plain(value) for name, value in row.items()} for row in rows)
+            return rows.total_rows or len(first), first
+
+        total, first = yield fetch
         return QueryResult(
             job_id=job.job_id,
             location=job.location,
             statement_type=job.statement_type,
             rows=first,
-            total_rows=rows.total_rows or len(first),
+            total_rows=total,
             affected_rows=job.num_dml_affected_rows,
             bytes_processed=job.total_bytes_processed or 0,
             destination=_name_of(job.destination),

@@ -452,11 +452,13 @@ def test_a_short_retry_after_is_waited_for() -> None:
     [
         ("3600", 3600),
         ("99999999999999999999", 999999999),
-        (formatdate(time.time() + 7200, usegmt=True), 7200),
+        ("in two hours", 7200),
     ],
 )
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_long_retry_after_is_reported_and_not_waited_for(status: int, value: str, seconds: float) -> None:
+    if value == "in two hours":
+        value = formatdate(time.time() + 7200, usegmt=True)
     with serving(answers(status, Retry_After=value)) as server:
         error = raised_by(lambda: post(server.url))
 
