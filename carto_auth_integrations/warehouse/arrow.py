@@ -335,10 +335,10 @@ def _plain_type(field: pyarrow.Field, geometry: Mapping[str, Any]) -> pyarrow.Da
 
 def _wkt_column(name: str, column: pyarrow.Array, transform: Any) -> pyarrow.Array:
     arrow, shapely = required("pyarrow"), required("shapely")
-    values = column.to_numpy(zero_copy_only=False)
     is_text = arrow.types.is_string(column.type) or arrow.types.is_large_string(column.type)
     if is_text and transform is None:
         return column.cast(arrow.string())
+    values = column.to_numpy(zero_copy_only=False)
     try:
         shapes = shapely.from_wkt(values) if is_text else shapely.from_wkb(values)
     except (shapely.errors.GEOSException, TypeError) as error:

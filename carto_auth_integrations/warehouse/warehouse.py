@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import partial
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from .jobs import JobPlan, run, valid_labels
@@ -49,6 +50,7 @@ class CartoWarehouse:
     def __init__(self, auth: CartoAuth) -> None:
         self._auth = auth
         self._made: bigquery.Client | None = None
+        self._making = Lock()
 
     def query(
         self,
@@ -85,7 +87,10 @@ class CartoWarehouse:
         return drive(self._query(**_arguments(locals())))
 
     async def aquery(self, sql: str, **options: Any) -> QueryResult:
-        """Run a query, like `query`, without holding the event loop and without a thread for each job."""
+        """Run a query, like `query`, without holding the event loop and without a thread for each job.
+
+        A coroutine that is cancelled leaves the job running: a later call with the same key finds it, `cancel` ends it.
+        """
         return await adrive(self._query(sql, **options))
 
     def load(
@@ -254,9 +259,10 @@ class CartoWarehouse:
         )
 
     def _client(self) -> bigquery.Client:
-        if self._made is None:
-            self._made = self._auth.get_carto_dw_client()
-        return self._made
+        with self._making:  # a thousand coroutines that begin at once need one client
+            if self._made is None:
+                self._made = self._auth.get_carto_dw_client()
+            return self._made
 
     def __repr__(self) -> str:
         return f"CartoWarehouse({self._auth!r})"
