@@ -158,7 +158,8 @@ class CartoAccount:
         Raises:
             AccountError: If a field is unknown, missing or malformed; the message names it.
         """
-        given = fields = canonical(hidden(given), origin)
+        given = hidden(given)  # before anything can raise
+        fields = canonical(given, origin)
         mode = _mode(fields, origin)
         around = Fields((name, from_environment(name)) for name in FIELDS if _environment_counts(name, mode))
         values = Fields(auth_mode=mode)

@@ -180,7 +180,7 @@ def _describe_foreign(error: Exception, auth: CartoAuth) -> str:
     if family == "google" and isinstance(code, int):
         return f"{_bigquery(auth)} answered {int(code)}{_said(error)}. {_ADVICE.get(code, _TRY_LATER)}."
     if family == "requests":
-        return f"{_bigquery(auth)} {http._why(error)}. Check bigquery_endpoint and the network."  # type: ignore[arg-type]
+        return f"{_bigquery(auth)} {http.why(error)}. Check bigquery_endpoint and the network."
     lines = str(error).splitlines() or [""]
     return f"{type(error).__name__}: {lines[0][:LONGEST_DETAIL]}"
 

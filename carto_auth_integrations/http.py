@@ -144,9 +144,10 @@ def call(
     with requests.Session() as session:
         session.trust_env = url.startswith("https://")  # plain http is for this machine: no proxy gets to see it
         for attempt in range(ATTEMPTS):
-            reply, failure = _outcome(within(longest_try, lambda: _try(session, method, url, form=form, bearer=bearer)))
-            if reply:
-                return reply
+            outcome = _outcome(within(longest_try, lambda: _try(session, method, url, form=form, bearer=bearer)))
+            if isinstance(outcome, Reply):
+                return outcome
+            failure = outcome
             pause = failure.retry_after or WAIT_INITIAL * 2**attempt + WAIT_JITTER * random()
             if not failure.retry or attempt == ATTEMPTS - 1 or time.monotonic() + pause > last_start:
                 break
@@ -239,7 +240,7 @@ def _try(
                 f"answered {reply.status}", retry=True, status=reply.status, retry_after=_retry_after(reply.headers)
             )
     except requests.RequestException as error:
-        failure = _Failed(_why(error), retry=not (_is_about_certificates(error) or isinstance(error, ValueError)))
+        failure = _Failed(why(error), retry=not (_is_about_certificates(error) or isinstance(error, ValueError)))
     raise failure
 
 
@@ -264,23 +265,24 @@ def _body(response: requests.Response) -> bytes:
     return body
 
 
-def _outcome(result: Reply | Exception | None) -> tuple[Reply | None, _Failed]:
-    """Tell an answer from a failure: one of ours, a try that did not end, or what requests lets through."""
-    if isinstance(result, Reply):
-        return result, _Failed("answered", retry=False)
-    if isinstance(result, _Failed):
-        return None, result
+def _outcome(result: Reply | Exception | None) -> Reply | _Failed:
+    """Give the answer, or a failure of ours for a try that did not end and for what requests lets through.
+
+    The foreign error stays in here: it may hold the bearer, and a local of `call` shows in a traceback.
+    """
+    if isinstance(result, (Reply, _Failed)):
+        return result
     if result is None:
-        return None, _Failed(f"did not answer within {READ_TIMEOUT:.0f} s", retry=True)
-    return None, _Failed(f"failed ({type(result).__name__})", retry=isinstance(result, OSError))
+        return _Failed(f"did not answer within {READ_TIMEOUT:.0f} s", retry=True)
+    return _Failed(f"failed ({type(result).__name__})", retry=isinstance(result, OSError))
 
 
 def _is_about_certificates(error: Exception) -> bool:
     return "CERTIFICATE_VERIFY_FAILED" in str(error)
 
 
-def _why(error: requests.RequestException) -> str:
-    """Say what happened without the error's own words: they may hold a proxy's password or the request."""
+def why(error: Exception) -> str:
+    """Say what an error of requests means, without its own words: they may hold a proxy's password or the request."""
     from requests import exceptions
 
     if isinstance(error, exceptions.SSLError) and not _is_about_certificates(error):

@@ -198,13 +198,10 @@ class TokenSource:
         Args:
             leader: The thread that would make it; 0 for one that has yet to be started.
         """
-        from concurrent.futures import Future
-
         with self._lock:
             if self._flight is not None:
                 return self._flight, False
-            flight: Future[Token] = Future()
-            flight.set_running_or_notify_cancel()
+            flight = _new_flight()
             if self.token.is_usable(time.time()):  # landed between the caller's look and this lock
                 flight.set_result(self.token)
                 return flight, False
@@ -221,16 +218,12 @@ class TokenSource:
             flight.set_exception(_Abandoned())
 
     def _renew_in_background(self) -> None:
-        from concurrent.futures import Future
-
         if self._flight is not None or time.monotonic() < self._quiet_until:
             return
         with self._lock:
             if self._flight is not None or self.token.is_fresh(time.time()):
                 return
-            flight: Future[Token] = Future()
-            flight.set_running_or_notify_cancel()
-            self._flight = flight
+            self._flight = flight = _new_flight()
         self._fly_on_thread(flight)
 
     def _fly_on_thread(self, flight: Future[Token]) -> None:
@@ -419,6 +412,15 @@ def remove_token_listener(listener: Callable[[Token], None]) -> None:
     with _registry_lock:
         if listener in _listeners:
             _listeners.remove(listener)
+
+
+def _new_flight() -> Future[Token]:
+    """Give a future that runs already, so that no waiting caller's cancellation reaches it."""
+    from concurrent.futures import Future
+
+    flight: Future[Token] = Future()
+    flight.set_running_or_notify_cancel()
+    return flight
 
 
 def _replica(error: BaseException) -> BaseException:

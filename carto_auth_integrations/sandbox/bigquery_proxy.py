@@ -97,7 +97,7 @@ def _forward(emulator_url: str) -> Response:
             encode_chunked=_is_chunked(),
         )
         upstream = connection.getresponse()
-    except BaseException:
+    except BaseException:  # Ctrl-C too: the connection must not stay open
         connection.close()
         raise
     response = Response(_blocks(upstream), status=f"{upstream.status} {upstream.reason}")

@@ -40,8 +40,8 @@ _log = logging.getLogger(__name__)
 class _Gateway(Gateway_10):
     """Gives the application the client's socket, which it cuts when a fault asks for it."""
 
-    def get_environ(self) -> dict[str, Any]:  # type: ignore[override]
-        environ: dict[str, Any] = super().get_environ()  # type: ignore[no-untyped-call]
+    def get_environ(self) -> dict[str, Any]:  # type: ignore[override]  # cheroot gives it no types
+        environ: dict[str, Any] = super().get_environ()  # type: ignore[no-untyped-call]  # the same
         environ[SOCKET_KEY] = self.req.conn.socket
         return environ
 
@@ -113,7 +113,7 @@ class Listener:
         # others would keep a program from ending that forgot to stop its sandbox.
         try:
             self._server.prepare()
-        except BaseException as error:
+        except BaseException as error:  # start() waits for it in another thread
             self._bound.set_exception(error)
             return
         self._bound.set_result(None)

@@ -86,7 +86,7 @@ class Sandbox:
             return
         try:
             self.start_emulator()
-        except BaseException:
+        except BaseException:  # Ctrl-C too: the server must not stay behind
             self.stop()
             raise
 

@@ -38,7 +38,7 @@ class CartoDWCredentials(CredentialsWithQuotaProject, ReadOnlyScoped):
     def __init__(self, auth: CartoAuth, quota_project_id: str | None = None) -> None:
         self._token = NO_TOKEN
         self._of_thread = threading.local()
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # google-auth is typed in places
         self.expiry = _naive_utc(0.0)  # never None: gRPC would take that for a token without end
         self._auth = auth
         self._quota_project_id = quota_project_id
@@ -71,7 +71,7 @@ class CartoDWCredentials(CredentialsWithQuotaProject, ReadOnlyScoped):
                 raise
             token = self._token  # gRPC would try for minutes what cannot succeed: let the server refuse the old token
         self._of_thread.sent = token
-        self.apply(headers, token.reveal() or "none")  # type: ignore[no-untyped-call]
+        self.apply(headers, token.reveal() or "none")  # type: ignore[no-untyped-call]  # the same
 
     def refresh(self, request: object) -> None:
         """Take note of a 401 for the token that this thread has just sent, and get another.

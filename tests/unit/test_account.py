@@ -229,6 +229,7 @@ def test_a_misspelt_field_is_refused_with_a_suggestion() -> None:
 
 def test_the_value_of_a_misspelt_field_is_not_shown() -> None:
     assert_shows_no_secret(raised_by(lambda: CartoAccount.from_mapping({"client_secrets": SECRET})))
+    assert_shows_no_secret(raised_by(lambda: CartoAccount.resolve({"client_secrets": SECRET})))
 
 
 def test_a_misspelt_argument_is_refused_with_a_suggestion() -> None:
