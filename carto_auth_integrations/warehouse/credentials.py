@@ -10,6 +10,7 @@ from google.auth.credentials import CredentialsWithQuotaProject, ReadOnlyScoped
 from google.auth.exceptions import RefreshError, TransportError
 
 from ..errors import CredentialsError, ServiceUnavailable
+from ..secret import REDACTED
 from ..tokens import NO_TOKEN, Token
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class CartoDWCredentials(CredentialsWithQuotaProject, ReadOnlyScoped):
             token = self._token  # gRPC would try for minutes what cannot succeed: let the server refuse the old token
         self._of_thread.sent = token
         self.apply(headers, token.reveal() or "none")  # type: ignore[no-untyped-call]  # the same
+        headers["authorization"] = _Header(headers["authorization"])
 
     def refresh(self, request: object) -> None:
         """Take note of a 401 for the token that this thread has just sent, and get another.
@@ -108,6 +110,28 @@ class CartoDWCredentials(CredentialsWithQuotaProject, ReadOnlyScoped):
 
     def __repr__(self) -> str:
         return f"CartoDWCredentials({self._auth!r})"
+
+
+class _Header(str):
+    """The header of a request that goes out whole and shows itself nowhere else.
+
+    Google's errors carry their response, that its request, and that its headers: wherever such an error is pickled, as
+    Prefect's stored results and process pools do, or shown with its locals, the token would lie open.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(f"Bearer {REDACTED}")
+
+    def __copy__(self) -> _Header:
+        return self
+
+    def __deepcopy__(self, memo: object) -> _Header:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return str, (f"Bearer {REDACTED}",)
 
 
 def _naive_utc(moment: float) -> datetime:

@@ -11,6 +11,7 @@ from copy import deepcopy
 from pathlib import Path
 
 import pytest
+from google.api_core.exceptions import GoogleAPICallError
 
 from carto_auth_integrations import CartoAuth, CredentialsError
 from carto_auth_integrations.sandbox import Sandbox
@@ -170,3 +171,25 @@ def test_urls_hold_none(auth: CartoAuth, carto_sandbox: Sandbox, caplog: pytest.
     secrets = secrets_of(auth, carto_sandbox)
     assert "GET /v3/connections/carto-dw/token" in caplog.text
     assert [secret for secret in secrets if secret in caplog.text] == []
+
+
+def test_bigquerys_errors_show_and_pickle_none(carto_sandbox_bigquery: Sandbox, tmp_path: Path) -> None:
+    auth = CartoAuth.from_m2m(
+        carto_sandbox_bigquery.write_credentials(tmp_path / "credentials.json"),
+        cache_filepath=str(tmp_path / "tokens.json"),
+    )
+    client, warehouse, rows = auth.get_carto_dw_client(), auth.warehouse(), [{"one": 1}]
+    attempts: dict[str, Callable[[], object]] = {
+        "a statement of google's client": lambda: client.query_and_wait("SELECT nonsense FROM nowhere"),
+        "a table of google's client": lambda: client.get_table("no_such.table"),
+        "a query": lambda: warehouse.query("SELECT nonsense FROM nowhere"),
+        "a load": lambda: warehouse.load(rows, "no_such.table"),
+    }
+    for attempt, action in attempts.items():
+        with pytest.raises(GoogleAPICallError) as caught:
+            action()
+        token = auth.get_carto_dw_credentials()[1]
+        trace = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+        told = "".join(repr(frame.locals) for frame in list(trace.stack)[1:]) + repr(vars(caught.value))
+        assert token not in told, attempt
+        assert token.encode() not in pickle.dumps(caught.value.response), attempt  # its request is on it
