@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from airflow_provider.connection import CONN_TYPE, form_behaviour, form_fields
 from carto_auth_integrations import __version__
-from carto_auth_integrations.fields import FIELDS, MODES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,56 +13,41 @@ __all__ = ["__version__", "get_provider_info"]
 
 DISTRIBUTION = "carto-auth-integrations"
 """Airflow drops a provider whose package name is not its distribution's."""
-
-STANDARD_FIELDS = {"host": "api_base_url", "login": "client_id", "password": "client_secret"}
-"""Airflow's own connection fields and the account's fields they hold; the other fields are extras."""
+INTEGRATION = "CARTO"
 
 
 def get_provider_info() -> dict[str, Any]:
-    """Describe the provider to Airflow: its hook, and the connection form that Airflow 3.3 builds from this alone.
+    """Describe the provider to Airflow: its parts, and the connection form that Airflow 3.3 builds from this alone.
 
     Returns:
         A dict of the shape of Airflow's `provider_info.schema.json`.
     """
     return {
         "package-name": DISTRIBUTION,
-        "name": "CARTO",
-        "description": "Tokens and a ready BigQuery client for the CARTO Data Warehouse.",
+        "name": INTEGRATION,
+        "description": "Tokens and a ready BigQuery client for the CARTO Data Warehouse, queries and loads in it.",
         "versions": [__version__],
         "integrations": [
-            {"integration-name": "CARTO", "external-doc-url": "https://docs.carto.com", "tags": ["service"]}
+            {"integration-name": INTEGRATION, "external-doc-url": "https://docs.carto.com", "tags": ["service"]}
         ],
-        "hooks": [{"integration-name": "CARTO", "python-modules": ["airflow_provider.hooks.carto"]}],
+        "hooks": _modules("airflow_provider.hooks.carto", "airflow_provider.hooks.bigquery"),
+        "operators": _modules("airflow_provider.operators.carto"),
+        "triggers": _modules("airflow_provider.triggers.carto"),
+        "task-decorators": [
+            {"name": "carto_load", "class-name": "airflow_provider.decorators.carto.carto_load_task"},
+        ],
+        "extra-links": ["airflow_provider.links.carto.CartoJobLink"],
         "connection-types": [
             {
-                "connection-type": "carto",
+                "connection-type": CONN_TYPE,
                 "hook-class-name": "airflow_provider.hooks.carto.CartoHook",
-                "hook-name": "CARTO",
-                "conn-fields": {name: _form_field(name) for name in FIELDS if name not in STANDARD_FIELDS.values()},
-                "ui-field-behaviour": {
-                    "hidden-fields": ["port", "schema"],
-                    "relabeling": {standard: _label(name) for standard, name in STANDARD_FIELDS.items()},
-                    "placeholders": {"host": "https://gcp-us-east1.api.carto.com"},
-                },
+                "hook-name": INTEGRATION,
+                "conn-fields": form_fields(),
+                "ui-field-behaviour": {name.replace("_", "-"): value for name, value in form_behaviour().items()},
             }
         ],
     }
 
 
-def _form_field(name: str) -> dict[str, Any]:
-    field = FIELDS[name]
-    schema: dict[str, Any] = {"type": ["string", "null"]}
-    if field.kind == "secret":
-        schema["format"] = "password"
-    if field.kind == "mode":
-        schema["enum"] = list(MODES)
-    # A default is told, not filled in: a form that saves it would hide CARTO_AUTH_URL and its like from then on.
-    told = f" Left empty: {field.default}." if field.default else ""
-    return {"label": _label(name), "description": field.description + told, "schema": schema}
-
-
-def _label(name: str) -> str:
-    words = name.replace("_", " ").capitalize()
-    for plain, proper in (("Api", "API"), ("url", "URL"), (" id", " ID"), ("Bigquery", "BigQuery")):
-        words = words.replace(plain, proper)
-    return words
+def _modules(*names: str) -> list[dict[str, Any]]:
+    return [{"integration-name": INTEGRATION, "python-modules": list(names)}]

@@ -33,7 +33,12 @@ UNDISTURBED = 10_000
 """The number of the first load that nobody kills; a multiple of how many settings there are."""
 PATIENCE = 60
 """Seconds after which a process counts as hung."""
-PRELOADED = ["carto_auth_integrations.warehouse.warehouse", "google.cloud.bigquery", "pyarrow.parquet"]
+PRELOADED = [
+    "carto_auth_integrations.warehouse.engine",
+    "carto_auth_integrations.warehouse.loading",
+    "google.cloud.bigquery",
+    "pyarrow.parquet",
+]
 """Modules that are imported once for all loaders, which are forked from there."""
 SETTINGS = 5
 """Things that go wrong beside the kill, in turn; see `_misbehave`."""

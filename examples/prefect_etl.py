@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from prefect import flow, task
+from typing import Any
 
-from prefect_blocks import CartoCredentials
+from prefect import flow
+
+from prefect_blocks import carto_load, carto_query
 
 AIRPORTS = "shared.airports_prefect"
 BY_COUNTRY = "shared.airports_by_country_prefect"
 
+SUM_UP = f"""
+    CREATE OR REPLACE TABLE {BY_COUNTRY} AS
+    SELECT
+      country,
+      COUNT(*) AS airports,
+      ROUND(AVG(elevation_ft)) AS mean_elevation_ft,
+      ST_CENTROID(ST_UNION_AGG(geom)) AS centroid
+    FROM {AIRPORTS}
+    GROUP BY country
+"""
 
-@task(retries=2, retry_delay_seconds=5)
-def load_airports(block: str) -> int:
-    """Load the airports. A retry replaces the table; it never adds to it."""
+
+def airport_rows() -> list[dict[str, Any]]:
+    """Give the airports as rows; the load calls this for each of its tries."""
     import airportsdata
 
-    rows = (
+    return [
         {
             "icao": airport["icao"],
             "name": airport["name"],
@@ -24,38 +36,20 @@ def load_airports(block: str) -> int:
             "geom": f"POINT({airport['lon']} {airport['lat']})",
         }
         for airport in airportsdata.load().values()
-    )
-    warehouse = CartoCredentials.load(block).get_carto_warehouse()
-    return warehouse.load(rows, AIRPORTS, geometry="geom", write_disposition="WRITE_TRUNCATE").rows
+    ]
 
 
-@task(retries=2, retry_delay_seconds=5)
-def sum_up_by_country(block: str) -> int:
-    """Count the airports of each country, and find their middle."""
-    warehouse = CartoCredentials.load(block).get_carto_warehouse()
-    warehouse.query(f"""
-        CREATE OR REPLACE TABLE {BY_COUNTRY} AS
-        SELECT
-          country,
-          COUNT(*) AS airports,
-          ROUND(AVG(elevation_ft)) AS mean_elevation_ft,
-          ST_CENTROID(ST_UNION_AGG(geom)) AS centroid
-        FROM {AIRPORTS}
-        GROUP BY country
-    """)
-    return warehouse.query(f"SELECT country FROM {BY_COUNTRY}").total_rows
-
-
-@flow
+@flow(retries=1)
 def airports(block: str = "prod") -> int:
-    """Load the airports, then sum them up.
+    """Load the airports, then sum them up. A retry of the flow finds what its first try has done.
 
     Args:
         block: The name under which the CARTO credentials were saved.
     """
-    loaded = load_airports(block)
-    sum_up_by_country(block)
-    return loaded
+    loaded = carto_load(block, airport_rows, AIRPORTS, geometry="geom", write_disposition="WRITE_TRUNCATE")
+    carto_query(block, SUM_UP)
+    rows: int = loaded["rows"]
+    return rows
 
 
 if __name__ == "__main__":

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
 from prefect_blocks import CartoCredentials
 
-FIELDS = ("api_base_url", "auth_url", "bigquery_endpoint", "client_id", "client_secret", "token_store")
-
 if __name__ == "__main__":
-    fields = {name: os.environ.get(f"CARTO_{name.upper()}") for name in FIELDS}
-    CartoCredentials(**fields).save("prod", overwrite=True)
+    CartoCredentials.from_env().save("prod", overwrite=True)

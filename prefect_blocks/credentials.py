@@ -5,22 +5,33 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from prefect.blocks.abstract import CredentialsBlock
-from prefect.logging import get_logger
-from pydantic import ConfigDict, Field, HttpUrl, SecretStr, model_validator
+from pydantic import ConfigDict, Field, SecretStr, model_validator
 
+from carto_auth_integrations.account import CartoAccount
 from carto_auth_integrations.auth import CartoAuth
 from carto_auth_integrations.fields import FIELDS, suggestion
 from carto_auth_integrations.secret import Secret
 
-if TYPE_CHECKING:
-    from google.cloud import bigquery
+from ._forms import DOCUMENTATION_URL, LOGO_URL, title_of, warn_of_unknown_fields, without_null
 
+if TYPE_CHECKING:
+    import os
+
+    from google.cloud import bigquery
+    from typing_extensions import Self
+
+    from carto_auth_integrations.checks import CheckResult
     from carto_auth_integrations.warehouse import CartoWarehouse
 
 
 def _field(name: str) -> Any:
     """Describe a field as the core does; every field is optional, so that documents saved today load for ever."""
-    return Field(default=None, description=FIELDS[name].description)
+    return Field(
+        default=None,
+        title=title_of(name),
+        description=FIELDS[name].description,
+        json_schema_extra=without_null,
+    )
 
 
 class CartoCredentials(CredentialsBlock):
@@ -28,6 +39,10 @@ class CartoCredentials(CredentialsBlock):
 
     What is left empty comes from the environment of the flow (`CARTO_` and the field's name in capitals), then from
     the default. Making or loading a block asks nobody; the first token does.
+
+    A block travels to process pools and to Dask, and asks for tokens there as it does here. Its pickle holds no token,
+    but the client secret, as that of every Prefect block does: there is nowhere else for the other process to have it
+    from. Where pickles are kept, hand on the block's name, and load it there.
 
     Example:
         Load stored credentials and query the CARTO Data Warehouse:
@@ -42,7 +57,13 @@ class CartoCredentials(CredentialsBlock):
 
     _block_type_name = "CARTO Credentials"
     _block_type_slug = "carto-credentials"
-    _documentation_url = HttpUrl("https://docs.carto.com/carto-for-developers/key-concepts/authentication-methods")
+    _documentation_url = DOCUMENTATION_URL
+    _logo_url = LOGO_URL
+    # Prefect's pages would break the docstring's lines where they end here.
+    _description = (
+        "A CARTO account: gives access tokens and BigQuery clients for the CARTO Data Warehouse. "
+        "What is left empty comes from the environment of the flow, then from the default."
+    )
 
     # A ValidationError shows its whole input otherwise, the client secret included.
     model_config = ConfigDict(hide_input_in_errors=True)
@@ -61,13 +82,43 @@ class CartoCredentials(CredentialsBlock):
     default_dataset: str | None = _field("default_dataset")
     bigquery_endpoint: str | None = _field("bigquery_endpoint")
 
+    @classmethod
+    def __dispatch_key__(cls) -> str:
+        """Say under which name Prefect finds the class; it would make the whole schema to come to the same name."""
+        return cls.get_block_type_slug()
+
     @model_validator(mode="before")
     @classmethod
     def _warn_of_unknown_fields(cls, given: Any) -> Any:
-        """Speak up where Prefect would keep a mistyped name in silence, and a mistyped secret in plain text."""
-        for name in set(given) - FIELDS.keys() - {"block_type_slug"} if isinstance(given, dict) else ():
-            get_logger(__name__).warning("CartoCredentials: %r is not a field%s", name, suggestion(name))
+        warn_of_unknown_fields("CartoCredentials", given, FIELDS, suggestion)
         return given
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str]) -> Self:
+        """Make a block of a CARTO credentials file, complete in itself: save it, and no flow needs the file.
+
+        Args:
+            path: Path of the file: JSON with `api_base_url`, `client_id`, `client_secret`, and any other field of the
+                account. What it leaves out comes from the environment now, then from the default.
+
+        Raises:
+            AccountError: If the file is not there (a `FileNotFoundError`) or not what it should be (an
+                `AttributeError` or `ValueError`); the message names file and field.
+        """
+        return cls._of(CartoAccount.from_file(path))
+
+    @classmethod
+    def from_env(cls) -> Self:
+        """Make a block of the environment (`CARTO_CLIENT_ID` …), complete in itself.
+
+        Raises:
+            AccountError: If a variable is missing or malformed.
+        """
+        return cls._of(CartoAccount.from_env())
+
+    @classmethod
+    def _of(cls, account: CartoAccount) -> Self:
+        return cls(**{name: _wrapped(name, getattr(account, name)) for name in FIELDS})
 
     def get_client(self) -> CartoAuth:
         """Give the account's `CartoAuth`. All of one account share their tokens, so it is cheap to ask for again.
@@ -108,6 +159,25 @@ class CartoCredentials(CredentialsBlock):
         """Give the CARTO Data Warehouse as queries and loads that happen exactly once."""
         return self.get_client().warehouse()
 
+    def check(self, *, timeout: float = 30.0) -> list[CheckResult]:
+        """Check the account stage by stage: credentials, CARTO API, DW token, SELECT 1; stop after the first failure.
+
+        Args:
+            timeout: Seconds for all stages together.
+
+        Returns:
+            A result per stage, which `print` gives as a line. A stage that fails raises nothing: its result carries
+            the error.
+
+        Raises:
+            AccountError: If a field is missing or malformed.
+        """
+        return list(self.get_client().check(timeout=timeout))
+
+    async def acheck(self, *, timeout: float = 30.0) -> list[CheckResult]:
+        """Check the account, like `check`, without holding the event loop."""
+        return await self.get_client().acheck(timeout=timeout)
+
     async def aget_access_token(self) -> str:
         """Give a valid CARTO access token, like `get_access_token`, without holding the event loop."""
         return await self.get_client().aget_access_token()
@@ -127,3 +197,9 @@ def _bare(name: str, value: Any) -> Any:
         return value
     text = value.get_secret_value()
     return Secret(text) if FIELDS[name].kind == "secret" and text else text
+
+
+def _wrapped(name: str, value: Any) -> Any:
+    """Take a field out of the core's wrapping into Prefect's."""
+    text = value.reveal() if isinstance(value, Secret) else value
+    return SecretStr(text) if text and FIELDS[name].kind in ("secret", "store") else text

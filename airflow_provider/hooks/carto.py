@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import closing
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import mask_secret
+from airflow.providers.common.sql.hooks.lineage import send_sql_hook_lineage
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
-from airflow_provider import STANDARD_FIELDS
+from airflow_provider.compat import mask_secret
+from airflow_provider.connection import CONN_TYPE, account_fields, form_behaviour, form_widgets
+from airflow_provider.hooks.insert import inserts
 from carto_auth_integrations.auth import CartoAuth
-from carto_auth_integrations.fields import ALIASES, FIELDS, hidden, suggestion
+from carto_auth_integrations.errors import CredentialsError, MissingDependency
+from carto_auth_integrations.fields import FIELDS
 from carto_auth_integrations.source import add_token_listener
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from airflow.providers.common.compat.sdk import Connection
+    from airflow.providers.openlineage.sqlparser import DatabaseInfo
     from google.cloud import bigquery
     from google.cloud.bigquery import dbapi
+    from sqlalchemy.engine import URL, Engine
 
+    from carto_auth_integrations.account import CartoAccount
+    from carto_auth_integrations.checks import CheckResult
     from carto_auth_integrations.tokens import Token
     from carto_auth_integrations.warehouse import CartoWarehouse
 
@@ -27,10 +37,21 @@ MASK_WAIT = 1.0
 """Seconds a token waits until Airflow's supervisor has taken note of it: an answer takes a millisecond."""
 MASK_WAIT_ON_LOOP = 0.015
 """The same where the caller holds an event loop, which must not stand still for 20 ms."""
-SQL_EXTRAS = frozenset(
-    {"escape_column_names", "escape_word_format", "insert_statement_format", "placeholder", "replace_statement_format"}
+CONNECTION_TEST_TIMEOUT = 9.0
+"""Seconds for all stages of a connection test: with what comes before them, the form has its answer within ten."""
+DIALECT = "bigquery"
+"""What SQLAlchemy, OpenLineage and common-sql call it."""
+WITHOUT_STORAGE_API = {"prefer_bqstorage_client": False}
+"""For a DB-API connection: whether the Storage API takes a DW token is unknown, and its refusal comes after minutes."""
+INFORMATION_SCHEMA_COLUMNS = (
+    "table_schema",
+    "table_name",
+    "column_name",
+    "ordinal_position",
+    "data_type",
+    "table_catalog",
 )
-"""Extras that `DbApiHook` reads itself."""
+"""What OpenLineage asks BigQuery's INFORMATION_SCHEMA.COLUMNS for, in the order in which it reads the answer."""
 
 
 class CartoHook(DbApiHook):
@@ -47,11 +68,23 @@ class CartoHook(DbApiHook):
 
     conn_name_attr = "carto_conn_id"
     default_conn_name = "carto_default"
-    conn_type = "carto"
+    conn_type = CONN_TYPE
     hook_name = "CARTO"
+    supports_autocommit = True  # and nothing else: each statement of BigQuery is a transaction of its own
+    dialect_name = DIALECT
 
     def __init__(self, carto_conn_id: str = default_conn_name, **hook_params: Any) -> None:
-        super().__init__(**{**hook_params, "carto_conn_id": carto_conn_id})
+        super().__init__(**{"escape_word_format": "`{}`", **hook_params, "carto_conn_id": carto_conn_id})
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Give the form's own fields to Airflow before 3.2; later ones read them from the provider information."""
+        return form_widgets()
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Say what the form makes of Airflow's standard fields, for the same versions."""
+        return form_behaviour()
 
     @cached_property
     def auth(self) -> CartoAuth:
@@ -94,60 +127,175 @@ class CartoHook(DbApiHook):
         """Give the CARTO Data Warehouse as queries and loads that happen exactly once."""
         return self.auth.warehouse()
 
+    async def aget_auth(self) -> CartoAuth:
+        """Give the account of the connection, like `auth`, without holding the event loop."""
+        from asgiref.sync import sync_to_async
+
+        # Airflow's own way to read a connection off the loop: in a triggerer before 3.3 no plain thread can.
+        return self.__dict__.get("auth") or await sync_to_async(lambda: self.auth)()
+
+    async def aget_carto_warehouse(self) -> CartoWarehouse:
+        """Give the CARTO Data Warehouse, like `get_carto_warehouse`, without holding the event loop."""
+        auth = await self.aget_auth()
+        return auth.warehouse()
+
     async def aget_access_token(self) -> str:
         """Give a valid CARTO access token, like `get_access_token`, without holding the event loop."""
-        auth = await self._aauth()
+        auth = await self.aget_auth()
         return await auth.aget_access_token()
 
     async def aget_carto_dw_credentials(self) -> tuple[str, str]:
         """Give project and token, like `get_carto_dw_credentials`, without holding the event loop."""
-        auth = await self._aauth()
+        auth = await self.aget_auth()
         return await auth.aget_carto_dw_credentials()
 
     async def aget_carto_dw_client(self, **options: Any) -> bigquery.Client:
         """Give a BigQuery client, like `get_carto_dw_client`, without holding the event loop."""
-        auth = await self._aauth()
+        auth = await self.aget_auth()
         return await auth.aget_carto_dw_client(**options)
 
     def get_conn(self) -> dbapi.Connection:
         """Give a DB-API connection to the CARTO Data Warehouse, for the methods and operators of common-sql."""
         from google.cloud.bigquery import dbapi
 
-        # Whether the Storage API accepts a DW token is unknown, and its first refusal would come after minutes.
-        connection: dbapi.Connection = dbapi.connect(self.get_carto_dw_client(), prefer_bqstorage_client=False)
+        connection: dbapi.Connection = dbapi.connect(self.get_carto_dw_client(), **WITHOUT_STORAGE_API)
         return connection
 
-    def _make_common_data_structure(self, result: Any) -> tuple[Any, ...] | list[tuple[Any, ...]] | None:
-        """Turn BigQuery's rows into the plain tuples that common-sql promises, and XCom can hold."""
-        if result is None:
+    async def aget_conn(self) -> dbapi.Connection:
+        """Give a DB-API connection, like `get_conn`, without holding the event loop; its own methods do hold it."""
+        await self.aget_auth()
+        return await asyncio.to_thread(self.get_conn)
+
+    def insert_rows(
+        self,
+        table: str,
+        rows: Iterable[Sequence[Any]],
+        target_fields: Iterable[str] | None = None,
+        commit_every: int = 1000,
+        replace: bool = False,
+        **options: Any,
+    ) -> None:
+        """Insert rows with INSERT statements, each a BigQuery job: for some thousand rows; load what is more.
+
+        Args:
+            table: `dataset.table` or `project.dataset.table`.
+            rows: Each a sequence with a value per column; its Python type decides on its BigQuery type.
+            target_fields: The columns' names; None for all, in the table's order.
+            commit_every: Rows in one statement; 0 for as many as BigQuery takes. A statement inserts all or nothing.
+            replace: Not in BigQuery.
+            options: What `DbApiHook` takes besides; nothing of it has a meaning in BigQuery.
+
+        Raises:
+            NotImplementedError: If rows are to be replaced.
+        """
+        if replace:
+            raise NotImplementedError("BigQuery has no REPLACE: run a MERGE statement, or load with WRITE_TRUNCATE.")
+        inserted, sql = 0, None
+        with closing(self.get_conn()) as connection, closing(connection.cursor()) as cursor:
+            for sql, values, count in inserts(table, rows, target_fields, most_rows=commit_every):
+                cursor.execute(sql, values)
+                inserted += count
+                self.log.info("Inserted %s rows into %s so far", inserted, table)
+        if sql:
+            send_sql_hook_lineage(context=self, sql=sql, row_count=inserted)
+
+    def test_connection(self) -> tuple[bool, str]:  # type: ignore[override]  # DbApiHook's has no annotation
+        """Check the account stage by stage, as `carto-auth check` does. Takes ten seconds at most; asks nobody.
+
+        Returns:
+            Whether all stages passed, and what came of the last one; never a secret.
+        """
+        try:
+            return _verdict(self.auth.account, list(self.auth.check(timeout=CONNECTION_TEST_TIMEOUT)))
+        except CredentialsError as error:
+            return False, f"connection: {error}"
+
+    async def atest_connection(self) -> tuple[bool, str]:
+        """Check the account, like `test_connection`, without holding the event loop."""
+        try:
+            auth = await self.aget_auth()
+        except CredentialsError as error:
+            return False, f"connection: {error}"
+        return _verdict(auth.account, await auth.acheck(timeout=CONNECTION_TEST_TIMEOUT))
+
+    def get_uri(self) -> str:
+        """Give the warehouse as sqlalchemy-bigquery names it: `bigquery://project/dataset`, without any secret."""
+        project = self.get_carto_dw_credentials()[0]
+        owner, _, dataset = (self.auth.account.default_dataset or "").rpartition(".")
+        return f"{DIALECT}://{project}/{dataset if owner in ('', project) else ''}".rstrip("/")
+
+    @property
+    def sqlalchemy_url(self) -> URL:
+        """What `get_uri` gives, as SQLAlchemy's own type."""
+        from sqlalchemy.engine import make_url
+
+        return make_url(self.get_uri())
+
+    def get_sqlalchemy_engine(self, engine_kwargs: dict[str, Any] | None = None) -> Engine:
+        """Give a SQLAlchemy engine whose client outlives its tokens. Needs `sqlalchemy-bigquery`.
+
+        Args:
+            engine_kwargs: Further arguments of `sqlalchemy.create_engine`.
+
+        Raises:
+            MissingDependency: If `sqlalchemy-bigquery` is not installed (an `ImportError`).
+        """
+        from sqlalchemy import create_engine
+        from sqlalchemy.exc import NoSuchModuleError
+
+        settings = dict(engine_kwargs or {})
+        client = {"client": self.get_carto_dw_client(), **WITHOUT_STORAGE_API}
+        settings["connect_args"] = {**client, **settings.get("connect_args", {})}
+        try:
+            return create_engine(self.sqlalchemy_url.update_query_dict({"user_supplied_client": "true"}), **settings)
+        except NoSuchModuleError:
+            pass
+        raise MissingDependency("A SQLAlchemy engine for BigQuery needs: pip install sqlalchemy-bigquery")
+
+    def get_openlineage_database_info(self, connection: Connection) -> DatabaseInfo | None:
+        """Tell OpenLineage, where its provider is installed, under which names it finds the warehouse's tables."""
+        try:
+            from airflow.providers.openlineage.sqlparser import DatabaseInfo
+        except ImportError:
             return None
+        return DatabaseInfo(
+            scheme=DIALECT,
+            database=self.get_carto_dw_credentials()[0],
+            information_schema_columns=list(INFORMATION_SCHEMA_COLUMNS),
+            information_schema_table_name="INFORMATION_SCHEMA.COLUMNS",
+        )
+
+    def get_openlineage_database_dialect(self, connection: Connection | None) -> str:
+        """Name the SQL dialect for OpenLineage's parser."""
+        return DIALECT
+
+    def get_openlineage_default_schema(self) -> str | None:
+        """Give the dataset of table names without one, if the connection has a default dataset."""
+        return (self.auth.account.default_dataset or "").rpartition(".")[2] or None
+
+    def _make_common_data_structure(self, result: Any) -> Any:
+        """Turn BigQuery's rows into the plain tuples that common-sql promises, and XCom can hold."""
+        from google.cloud.bigquery import Row
+
         if isinstance(result, list):
-            return [tuple(row) for row in result]
-        return tuple(result)
-
-    async def _aauth(self) -> CartoAuth:
-        from asgiref.sync import sync_to_async
-
-        # Airflow's own way to read a connection off the loop: in a triggerer before 3.3 no plain thread can.
-        return self.__dict__.get("auth") or await sync_to_async(lambda: self.auth)()
+            return [tuple(row) if isinstance(row, Row) else row for row in result]
+        return tuple(result) if isinstance(result, Row) else result
 
 
-def account_fields(connection: Connection) -> dict[str, Any]:
-    """Read the account's fields from an Airflow connection, wherever it came from: the form, a URI or JSON.
+def _verdict(account: CartoAccount, stages: Sequence[CheckResult]) -> tuple[bool, str]:
+    last = stages[-1]
+    if last.ok:
+        return True, f"All {len(stages)} stages passed: {last.detail}."
+    return False, f"{last.name}: {last.detail}{_fields_in(last.detail, account)}"
 
-    Args:
-        connection: The connection; extras that belong to nobody are ignored with a warning.
 
-    Returns:
-        Fields by name, the secret ones wrapped.
-    """
-    extras = hidden(connection.extra_dejson)
-    known = {name: extras[name] for name in extras if name in FIELDS or name in ALIASES}
-    for name in extras.keys() - known.keys() - SQL_EXTRAS:
-        _warn("connection %s: unknown extra %r is ignored%s", connection.conn_id, name, suggestion(name))
-    standard = {"host": _base_url(connection), "login": connection.login, "password": connection.password}
-    fields = {name: standard[own] for own, name in STANDARD_FIELDS.items() if standard[own]}
-    return hidden({**fields, **known})
+def _fields_in(message: str, account: CartoAccount) -> str:
+    """Name the fields whose URLs a message shows, where it names none itself."""
+    if any(name in message for name in FIELDS):
+        return ""
+    urls = {name: getattr(account, name) for name, field in FIELDS.items() if field.kind == "url"}
+    shown = [name for name, url in urls.items() if url and url in message]
+    return f" It is the connection's {' or '.join(shown)}." if shown else ""
 
 
 def mask_token(token: Token) -> None:
@@ -169,20 +317,3 @@ def _on_event_loop() -> bool:
     except RuntimeError:
         return False
     return True
-
-
-def _base_url(connection: Connection) -> str | None:
-    """Put together what a URI takes apart: carto://id:secret@host:port/path. https, unless the host says otherwise."""
-    host = connection.host
-    if not host:
-        return None
-    url = host if "://" in host else f"https://{host}"
-    if connection.port:
-        url = f"{url.rstrip('/')}:{connection.port}"
-    return f"{url.rstrip('/')}/{connection.schema}" if connection.schema else url
-
-
-def _warn(message: str, *arguments: object) -> None:
-    from logging import getLogger
-
-    getLogger(__name__).warning(message, *arguments)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ import click
 from rich.text import Text
 
 from ..errors import CredentialsError
+from ..warehouse.results import UPLOADING
 from .accounts import account_options
 from .output import Failure, console, example, say, verbose_option
 
@@ -28,14 +30,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 STANDARD_INPUT = "-"
-SENDING = "UPLOADING"
-"""The state of a load before there is a job."""
 SHOWN_ROWS = 100
 """Rows of a query that are shown unless more are asked for: what a person scrolls through."""
 TOLD_PARTS = 10
 """Lines that tell of an upload where there is no bar: one for each tenth of it."""
 TOLD_ERRORS = 3
 """Of the errors of a job, how many are told; BigQuery lists up to a hundred bad rows."""
+SETTLING = 1.0
+"""Seconds after which a job that was not there is looked for once more: its last byte may just have been on its way."""
 INTERRUPTED = 130
 """The exit code of a program that Ctrl-C ended, as shells have it: 128 and the signal's number."""
 FORMATS = ("CSV", "JSON", "GEOJSON", "PARQUET", "AVRO")
@@ -206,10 +208,11 @@ class Watch:
 
     def _tell(self, progress: JobProgress) -> None:
         news, line = progress.state, f"Job {progress.job_id}: {progress.state}."
-        if progress.state == SENDING:
-            total = progress.bytes_total or 0
-            news = f"{progress.bytes_sent * TOLD_PARTS // max(total, 1)}"
-            line = f"Sent {in_bytes(progress.bytes_sent)} of {in_bytes(total)}."
+        if progress.state == UPLOADING:
+            if progress.bytes_total is None:
+                return
+            news = f"{progress.bytes_sent * TOLD_PARTS // max(progress.bytes_total, 1)}"
+            line = f"Sent {in_bytes(progress.bytes_sent)} of {in_bytes(progress.bytes_total)}."
         if news != self._told:
             self._told = news
             say(line)
@@ -226,20 +229,24 @@ class Watch:
             return call()
 
     def _cancel(self) -> str:
-        """Cancel the job, and say so."""
+        """Cancel the job, and say what came of it."""
         from google.api_core.exceptions import GoogleAPIError, NotFound
         from google.auth.exceptions import GoogleAuthError
 
-        job_id = self.last.job_id if self.last else ""
-        if not job_id:
+        if self.last is None:
             return "Interrupted before a job began: nothing was changed."
+        job_id = self.last.job_id
         try:
-            self.warehouse.cancel(job_id, getattr(self.last, "location", None))
+            try:
+                self.warehouse.cancel(job_id, self.last.location)
+            except NotFound:
+                time.sleep(SETTLING)
+                self.warehouse.cancel(job_id, self.last.location)
         except NotFound:
-            return "Interrupted before a job began: nothing was changed."
-        except (GoogleAPIError, GoogleAuthError, OSError) as error:
+            return f"Interrupted: BigQuery has no job {job_id}, so nothing was changed."
+        except (CredentialsError, GoogleAPIError, GoogleAuthError, OSError) as error:
             return f"Interrupted, but job {job_id} may go on: it could not be cancelled. {self._describe(error)}"
-        return f"Interrupted: job {job_id} is cancelled."
+        return f"Interrupted: BigQuery was asked to cancel job {job_id}."
 
     def _describe(self, error: Exception) -> str:
         from google.api_core.exceptions import GoogleAPICallError
@@ -258,7 +265,7 @@ class Watch:
 
 
 def _draw(progress: JobProgress, bar: Progress, task: TaskID) -> None:
-    if progress.state == SENDING:
+    if progress.state == UPLOADING:
         bar.update(task, description="Sending", completed=progress.bytes_sent, total=progress.bytes_total)
     else:
         bar.update(task, description=f"Job {progress.state}")

@@ -6,17 +6,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from .results import JobProgress, LoadResult, QueryResult
+    from .results import JobProgress, JobReference, LoadResult, QueryResult
     from .warehouse import CartoWarehouse
 
 _HOME_OF = {
     "CartoWarehouse": "warehouse",
     "JobProgress": "results",
+    "JobReference": "results",
     "LoadResult": "results",
     "QueryResult": "results",
 }
 
-__all__ = ["CartoWarehouse", "JobProgress", "LoadResult", "QueryResult"]
+__all__ = ["CartoWarehouse", "JobProgress", "JobReference", "LoadResult", "QueryResult"]
 
 
 def __getattr__(name: str) -> Any:

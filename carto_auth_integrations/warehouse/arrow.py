@@ -77,10 +77,15 @@ def batches_of(source: Any, geometry: Sequence[str] = (), crs: Any = None) -> Ba
         raise ValueError(
             "The source has no rows, so there are no columns to load: give one at least, or skip the load."
         )
-    items = itertools.chain((first,), items)
+    items = _all_of([first], items)
     if hasattr(first, "keys") and hasattr(first, "__getitem__") and _table(first) is None:
         return _of_dicts(items, dict.fromkeys(geometry, crs))
     return _of_tables(first, items, geometry, crs)
+
+
+def _all_of(first: list[Any], items: Iterator[Any]) -> Iterator[Any]:
+    yield first.pop()  # and not held to the end: it may be a large batch
+    yield from items
 
 
 def bigquery_schema(batches: Batches) -> list[Any]:
@@ -216,7 +221,8 @@ def _of_dicts(rows: Iterable[Mapping[str, Any]], geometry: Mapping[str, Any]) ->
     schema = arrow.schema([(name, _type_in(head, name, of_rows)) for name in names])
 
     def stream() -> Iterator[pyarrow.RecordBatch]:
-        first_row, chunk = 1, head
+        nonlocal head
+        first_row, chunk, head = 1, head, []  # not held to the end: there may be millions more to come
         while chunk:
             yield _batch(chunk, schema, of_rows, first_row)
             first_row += len(chunk)
@@ -232,7 +238,9 @@ def _type_in(rows: list[dict[str, Any]], name: str, geometry: Mapping[str, Any])
         ValueError: If they do not fit one type; the message names the row.
     """
     arrow = required("pyarrow")
-    values = [_without_objects({name: row.get(name)}, geometry)[name] for row in rows]
+    values = [row.get(name) for row in rows]
+    if name in geometry:
+        values = [_without_object(value) for value in values]
     kind: Any = None
     for number, value in enumerate(values, start=1):
         if value is not None:
@@ -264,13 +272,12 @@ def _batch(
         ValueError: If one does not.
     """
     arrow = required("pyarrow")
-    names = set(schema.names)
-    for number, row in enumerate(rows, start=first_row):
-        if not row.keys() <= names:
-            more = ", ".join(sorted(row.keys() - names))
-            raise ValueError(f"Row {number} has a column that the rows before do not have: {more}.")
+    if more := set().union(*rows).difference(schema.names):
+        number, row = next((number, row) for number, row in enumerate(rows, first_row) if not more.isdisjoint(row))
+        names = ", ".join(sorted(more & row.keys()))
+        raise ValueError(f"Row {number} has a column that the rows before do not have: {names}.")
     _refuse_moments_among_days(rows, schema, first_row)
-    plain = [_without_objects(row, geometry) for row in rows]
+    plain = _without_objects(rows, geometry)
     try:
         return arrow.RecordBatch.from_pylist(plain, schema=schema)
     except (arrow.ArrowInvalid, arrow.ArrowTypeError, OverflowError) as error:
@@ -299,9 +306,22 @@ def _misfit(rows: list[dict[str, Any]], schema: pyarrow.Schema, first_row: int) 
     return None
 
 
-def _without_objects(row: dict[str, Any], geometry: Mapping[str, Any]) -> dict[str, Any]:
-    shapes = {name: row[name].wkb for name in geometry if hasattr(row.get(name), "__geo_interface__")}
-    return {**row, **shapes} if shapes else row
+def _without_objects(rows: list[dict[str, Any]], geometry: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Give the rows with shapely's objects as WKB; the same rows where there are none."""
+    held = [name for name in geometry if _are_objects([row.get(name) for row in rows])]
+    if not held:
+        return rows
+    return [{**row, **{name: _without_object(row[name]) for name in held if name in row}} for row in rows]
+
+
+def _are_objects(values: list[Any]) -> bool:
+    if set(map(type, values)) <= {str, bytes, type(None)}:  # WKT or WKB, told at the cost of a glance
+        return False
+    return any(hasattr(value, "__geo_interface__") for value in values)
+
+
+def _without_object(value: Any) -> Any:
+    return value.wkb if hasattr(value, "__geo_interface__") else value
 
 
 def _as_wkt(schema: pyarrow.Schema, stream: Iterator[pyarrow.RecordBatch], geometry: Mapping[str, Any]) -> Batches:

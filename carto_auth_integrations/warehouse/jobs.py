@@ -8,20 +8,17 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from random import random
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING
 
 from ..account import sha256_of
-from .results import JobProgress
+from .rest import not_found, retried
+from .results import PENDING, JobProgress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from google.cloud import bigquery
-
+    from .rest import Job, JobsApi
     from .steps import Steps
-
-Job = TypeVar("Job")
-"""A QueryJob or a LoadJob of google-cloud-bigquery."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 """Seconds between two looks at a job: short for a job of milliseconds, grown by half each time."""
@@ -29,13 +26,15 @@ KEY_LENGTH = 120
 """Characters of an idempotency key that are legible in the job's id; all of it is in the hash."""
 HASH_LENGTH = 20
 """Hexadecimal digits of that hash: 80 bits, so that no two deeds of an account meet by chance."""
+CONFLICT = 409
+"""What BigQuery answers if there is a job of that id."""
 LABEL_LENGTH = 63
 MOST_LABELS = 64
 """Limits of BigQuery. https://cloud.google.com/bigquery/docs/labels-intro#requirements"""
 
 
 @dataclass(frozen=True)
-class JobPlan(Generic[Job]):
+class JobPlan:
     """A job that is to happen once.
 
     Attributes:
@@ -44,13 +43,15 @@ class JobPlan(Generic[Job]):
         begin: Begins the job under an id.
         is_same: Whether a job that was found under the id does what this one is to do.
         location: Where it runs; None to let BigQuery decide.
+        first_state: What is told of it before it begins: `UPLOADING` or `PENDING`.
     """
 
     key: str | None
     what: str
-    begin: Callable[[str], Job]
+    begin: Callable[[str], Steps[Job]]
     is_same: Callable[[Job], bool]
     location: str | None
+    first_state: str = PENDING
 
     def job_id(self, attempt: int) -> str:
         """Give the id of an attempt: the key, legible; a hash of key and deed; the attempt's number."""
@@ -63,94 +64,101 @@ class JobPlan(Generic[Job]):
         return f"carto_{legible}_{digest}_{attempt}"
 
 
-def run(
-    client: bigquery.Client,
-    plan: JobPlan[Job],
-    *,
-    timeout: float | None = None,
-    on_progress: Callable[[JobProgress], None] | None = None,
+def find_or_begin(
+    api: JobsApi, plan: JobPlan, on_progress: Callable[[JobProgress], None] | None = None
 ) -> Steps[tuple[Job, bool]]:
-    """Take the result of the job if an earlier try has begun it, else begin it, and wait for its end.
+    """Take the job if an earlier try has begun it and it has not failed, else begin it.
 
     Args:
-        client: Where the job runs.
+        api: Where the job runs.
         plan: Which job.
-        timeout: Seconds after its begin that the job is cancelled; None to wait for as long as it takes.
-        on_progress: Called after each look at the job.
+        on_progress: Called before the job is begun.
 
     Returns:
-        The job that has succeeded, and whether it was there already.
+        The job, and whether it was there already.
 
     Raises:
-        TimeoutError: If the time limit passed.
         ValueError: If the job's id belongs to a job that does something else.
-        google.api_core.exceptions.GoogleAPICallError: If the job failed, as BigQuery says.
+        google.api_core.exceptions.GoogleAPICallError: If it cannot be begun, as BigQuery says.
     """
-    job: Any
-    job, reattached = yield from _find_or_begin(client, plan)
-    started = time.monotonic()
-    pause = FIRST_PAUSE
-    while True:
-        if on_progress:
-            on_progress(JobProgress(job.job_id, job.state, time.monotonic() - started))
-        if job.state == "DONE":
-            break
-        if timeout is not None and time.monotonic() - started > timeout:
-            yield partial(client.cancel_job, job.job_id, location=job.location)
-            raise TimeoutError(f"Job {job.job_id} took longer than {timeout:g} s and was cancelled.")
-        yield pause * (0.75 + random() / 2)
-        pause = min(pause * 1.5, LONGEST_PAUSE)
-        yield job.reload
-    if job.error_result:
-        yield partial(job.result, retry=None)  # raises what BigQuery says, row and column included
-    return job, reattached
-
-
-def _find_or_begin(client: bigquery.Client, plan: JobPlan[Job]) -> Steps[tuple[Job, bool]]:
-    if plan.key is None:
-        return (yield from _begin(client, plan, plan.job_id(1)))
     attempt = 1
     while True:
         job_id = plan.job_id(attempt)
-        job = yield partial(_get, client, job_id, plan.location)
+        job = (yield from retried(partial(api.get, job_id, plan.location))) if plan.key is not None else None
         if job is None:
-            job, reattached = yield from _begin(client, plan, job_id)
+            if on_progress:
+                on_progress(JobProgress(job_id, plan.first_state, 0.0, location=plan.location))
+            job, reattached = yield from _begin(api, plan, job_id)
             if not reattached:
                 return job, False
         if not plan.is_same(job):
             raise ValueError(
                 f"The job {job_id} does something else than what is asked for: give this one another idempotency_key."
             )
-        if job.state != "DONE" or not job.error_result:
+        if job.state != "DONE" or not job.failed:
             return job, True
         attempt += 1  # that try failed or was cancelled: this one starts anew
 
 
-def _begin(client: bigquery.Client, plan: JobPlan[Job], job_id: str) -> Steps[tuple[Job, bool]]:
+def wait(
+    api: JobsApi,
+    job: Job,
+    *,
+    timeout: float | None = None,
+    on_progress: Callable[[JobProgress], None] | None = None,
+) -> Steps[Job]:
+    """Wait for a job's end, whether it succeeds or fails.
+
+    Args:
+        api: Where the job runs.
+        job: The job.
+        timeout: Seconds from now on after which the job is cancelled; None to wait for as long as it takes.
+        on_progress: Called after each look at the job.
+
+    Returns:
+        The job as it ended.
+
+    Raises:
+        TimeoutError: If the time limit passed.
+        google.api_core.exceptions.NotFound: If the job is there no more.
+    """
+    started = time.monotonic()
+    pause = FIRST_PAUSE
+    while True:
+        if on_progress:
+            on_progress(JobProgress(job.job_id, job.state, time.monotonic() - started, location=job.location))
+        if job.state == "DONE":
+            return job
+        if timeout is not None and time.monotonic() - started > timeout:
+            yield from retried(partial(api.cancel, job.job_id, job.location))
+            raise TimeoutError(f"Job {job.job_id} took longer than {timeout:g} s and was cancelled.")
+        yield pause * (0.75 + random() / 2)
+        pause = min(pause * 1.5, LONGEST_PAUSE)
+        found = yield from retried(partial(api.get, job.job_id, job.location))
+        if found is None:
+            raise (yield partial(not_found, job.job_id, job.location))
+        job = found
+
+
+def _begin(api: JobsApi, plan: JobPlan, job_id: str) -> Steps[tuple[Job, bool]]:
     """Begin a job; if that fails, see whether it is there all the same.
 
     The answer may have been lost, or another try have been faster: the id is the same, so the job is what was wanted.
     """
-    from google.api_core.exceptions import Conflict, GoogleAPICallError
-    from google.auth.exceptions import TransportError
-    from requests import RequestException
-
     try:
-        return (yield partial(plan.begin, job_id)), False
-    except (GoogleAPICallError, TransportError, RequestException) as error:
-        job = yield partial(_get, client, job_id, _location_in(str(error), job_id) or plan.location)
+        return (yield from plan.begin(job_id)), False
+    except Exception as error:
+        if not _is_of_the_network(error):
+            raise
+        job = yield from retried(partial(api.get, job_id, _location_in(str(error), job_id) or plan.location))
         if job is None:
             raise
-        return job, isinstance(error, Conflict) and plan.key is not None
+        return job, getattr(error, "code", None) == CONFLICT and plan.key is not None
 
 
-def _get(client: bigquery.Client, job_id: str, location: str | None) -> Any:
-    from google.api_core.exceptions import NotFound
-
-    try:
-        return client.get_job(job_id, location=location)
-    except NotFound:
-        return None
+def _is_of_the_network(error: Exception) -> bool:
+    """Tell whether an error is BigQuery's answer or the lack of one; by its name, for nothing may be imported here."""
+    return type(error).__module__.partition(".")[0] in ("google", "requests", "urllib3")
 
 
 def _location_in(message: str, job_id: str) -> str | None:

@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
+import json
 import os
-import re
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING
 
 from .arrow import batches_of, bigquery_schema, required
 from .files import BIGQUERY_FORMATS, FORMATS, format_of, geojson_batches, geoparquet_batches
-from .results import JobProgress
+from .jobs import JobPlan
+from .rest import Job, retried
+from .results import PENDING, UPLOADING, JobProgress
+from .steps import Long
+from .tables import CREATE_DISPOSITIONS, WRITE_DISPOSITIONS, checked_disposition, name_of, reference_to
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
     from google.cloud import bigquery
 
     from .arrow import Batches
+    from .rest import JobsApi
+    from .steps import Steps
 
 CHUNK = 16 * 1024 * 1024
 """Bytes of an upload that are sent at once, and again after a 401: small beside memory, large beside a round trip."""
 ROW_GROUP = 16 * 1024 * 1024
 """Bytes of Arrow that are gathered into a row group: small ones grow the file, large ones the memory."""
-CREATE_DISPOSITIONS = ("CREATE_IF_NEEDED", "CREATE_NEVER")
-WRITE_DISPOSITIONS = ("WRITE_APPEND", "WRITE_TRUNCATE", "WRITE_EMPTY")
-_TABLE = re.compile(r"(?:(?P<project>[a-z][a-z0-9.:-]*[a-z0-9])\.)?(?P<dataset>\w+)\.(?P<table>[\w -]+(?:\$\w+)?)")
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,15 @@ class LoadOptions:
     create_disposition: str = "CREATE_IF_NEEDED"
     partitioning: Any = None
     clustering: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse dispositions that BigQuery does not have.
+
+        Raises:
+            ValueError: If one is none of its.
+        """
+        checked_disposition("write_disposition", self.write_disposition, WRITE_DISPOSITIONS)
+        checked_disposition("create_disposition", self.create_disposition, CREATE_DISPOSITIONS)
 
 
 @dataclass(frozen=True)
@@ -85,18 +98,17 @@ def identity_of(source: Any) -> str:
     return "rows"
 
 
-def destination_of(text: str, default_project: str, default_dataset: str | None = None) -> str:
-    """Check a table's name and give it whole, `project.dataset.table`.
+def uris_of(source: Any) -> tuple[str, ...]:
+    """Give the `gs://` URIs of a source that lies in Cloud Storage; none of any other.
 
     Raises:
-        ValueError: If it is not `dataset.table` or `project.dataset.table`.
+        ValueError: If some of a list are URIs, and others not.
     """
-    if isinstance(text, str) and "." not in text and default_dataset:
-        text = f"{default_dataset}.{text}"
-    match = _TABLE.fullmatch(text) if isinstance(text, str) else None
-    if not match:
-        raise ValueError(f"{text!r} is no table: write dataset.table or project.dataset.table, without quotes.")
-    return f"{match['project'] or default_project}.{match['dataset']}.{match['table']}"
+    items = (source,) if isinstance(source, str) else source if isinstance(source, (list, tuple)) else ()
+    found = tuple(item for item in items if isinstance(item, str) and item.startswith("gs://"))
+    if found and len(found) != len(items):
+        raise ValueError("A list of sources has to be of gs:// URIs alone: load the others by themselves.")
+    return found
 
 
 @contextmanager
@@ -108,7 +120,7 @@ def upload_of(source: Any, options: LoadOptions) -> Iterator[Upload]:
         TypeError: If the source is nothing that can be loaded.
         ValueError: If its content is not what it should be; the message names file, row or column.
     """
-    uris = _uris(source)
+    uris = uris_of(source)
     if uris:
         yield Upload(None, uris, _format_of_uris(uris, options.format), options.schema, _delimiter(uris[0]))
         return
@@ -163,72 +175,95 @@ def job_config(upload: Upload, options: LoadOptions, labels: dict[str, str]) -> 
     return config
 
 
-def send(
+def load_plan(
+    api: JobsApi,
     client: bigquery.Client,
-    job_id: str,
-    upload: Upload,
-    destination: str,
-    config: bigquery.LoadJobConfig,
+    source: Any,
+    table: str,
+    options: LoadOptions,
     *,
+    key: str | None,
+    labels: dict[str, str],
     location: str | None,
-    on_progress: Callable[[JobProgress], None] | None = None,
-) -> bigquery.LoadJob:
-    """Send the data and begin the job; BigQuery makes the job with the last byte, so a broken upload leaves nothing.
+    on_progress: Callable[[JobProgress], None] | None,
+) -> JobPlan:
+    """Plan a load.
 
     Args:
-        client: Where to.
-        job_id: The job's id.
-        upload: The data.
-        destination: The table.
-        config: What the job is told.
-        location: Where the job runs; None to let BigQuery decide.
-        on_progress: Called after each chunk.
+        api: Where the job runs.
+        client: What sends the data.
+        source: The data.
+        table: The destination's whole name.
+        options: How the load is to be.
+        key: The idempotency key.
+        labels: The job's labels.
+        location: Where it runs; None to let BigQuery decide.
+        on_progress: Called after each chunk that is sent.
     """
-    from google.cloud import bigquery
 
-    if upload.file is None:
-        return client.load_table_from_uri(
-            list(upload.uris), destination, job_id=job_id, job_config=config, location=location
-        )
-    upload.file.seek(0)
-    table = bigquery.TableReference.from_string(destination)
-    if location is not None:
-        from google.cloud.bigquery.job.base import _JobReference
+    def send(job_id: str) -> Job:
+        with upload_of(source, options) as upload:
+            configuration = job_config(upload, options, labels).to_api_repr()
+            configuration["load"]["destinationTable"] = reference_to(table)
+            if upload.file is not None:
+                reference = api.reference(job_id, location)
+                return _send(client, upload.file, reference, configuration, on_progress)
+            configuration["load"]["sourceUris"] = list(upload.uris)
+            return api.insert(job_id, location, configuration)
 
-        reference: Any = _JobReference(job_id, project=client.project, location=location)
-    else:
-        reference = job_id
-    resource = bigquery.LoadJob(reference, None, table, client, config).to_api_repr()
-    return _upload(client, upload.file, resource, on_progress)
+    def begin(job_id: str) -> Steps[Job]:
+        if uris_of(source):
+            return (yield from retried(partial(send, job_id)))
+        job: Job = yield Long(partial(send, job_id))  # once: a stream cannot be read again, and a chunk is sent again
+        return job
+
+    def is_same(job: Job) -> bool:
+        there = job.configured("load").get("destinationTable")
+        return there is not None and name_of(there) == table.partition("$")[0]
+
+    return JobPlan(
+        key=key,
+        what=json.dumps(["load", identity_of(source), table, repr(options)]),
+        begin=begin,
+        is_same=is_same,
+        location=location,
+        first_state=PENDING if uris_of(source) else UPLOADING,
+    )
 
 
-def _upload(
+def _send(
     client: bigquery.Client,
     file: IO[bytes],
-    resource: dict[str, Any],
+    reference: Mapping[str, str],
+    configuration: Mapping[str, Any],
     on_progress: Callable[[JobProgress], None] | None,
-) -> bigquery.LoadJob:
+) -> Job:
+    """Send the data; BigQuery makes the job with the last byte, so a broken upload leaves nothing."""
     import time
 
     from google.api_core.exceptions import from_http_response
     from google.resumable_media import InvalidResponse
     from google.resumable_media.requests import ResumableUpload
 
+    file.seek(0)
     started, total = time.monotonic(), os.fstat(file.fileno()).st_size
     host = client._connection.get_api_base_url_for_mtls()
-    url = f"{host}/upload/bigquery/v2/projects/{client.project}/jobs?uploadType=resumable"
-    upload = ResumableUpload(url, CHUNK)
+    upload = ResumableUpload(
+        f"{host}/upload/bigquery/v2/projects/{reference['projectId']}/jobs?uploadType=resumable", CHUNK
+    )
+    resource = {"jobReference": reference, "configuration": configuration}
     try:
         upload.initiate(client._http, file, resource, "*/*", total_bytes=total)
         while not upload.finished:
             response = upload.transmit_next_chunk(client._http)
             if on_progress:
-                seconds = time.monotonic() - started
-                on_progress(JobProgress("", "UPLOADING", seconds, upload.bytes_uploaded, total))
+                seconds, sent = time.monotonic() - started, upload.bytes_uploaded
+                on_progress(JobProgress(reference["jobId"], UPLOADING, seconds, sent, total, reference.get("location")))
     except InvalidResponse as error:
+        error.response.request.headers.pop("Authorization", None)  # the response hangs on the error
         failure = from_http_response(error.response)
     else:
-        return cast("bigquery.LoadJob", client.job_from_resource(response.json()))
+        return Job.of(response)
     raise failure
 
 
@@ -262,14 +297,6 @@ def _write_parquet(batches: Batches, spool: IO[bytes]) -> None:
                 gathered, size = [], 0
         if gathered:
             writer.write_table(table.from_batches(gathered))
-
-
-def _uris(source: Any) -> tuple[str, ...]:
-    items = (source,) if isinstance(source, str) else source if isinstance(source, (list, tuple)) else ()
-    found = tuple(item for item in items if isinstance(item, str) and item.startswith("gs://"))
-    if found and len(found) != len(items):
-        raise ValueError("A list of sources has to be of gs:// URIs alone: load the others by themselves.")
-    return found
 
 
 def _format_of_uris(uris: tuple[str, ...], named: str | None) -> str:

@@ -12,17 +12,24 @@ if TYPE_CHECKING:
     import pandas
     import pyarrow
 
+PENDING, UPLOADING = "PENDING", "UPLOADING"
+"""The state of a job that is about to begin: asked for, or sent as data of which it will be made."""
+
 
 @dataclass(frozen=True)
 class JobProgress:
     """How far a job is, for a progress callback.
 
+    The first one comes before the job is begun, so that whoever may have to cancel it knows its id in time.
+
     Attributes:
-        job_id: The BigQuery job; empty while its data is being sent.
-        state: `UPLOADING`, then BigQuery's own `PENDING`, `RUNNING`, `DONE`.
+        job_id: The BigQuery job, or the one that is about to be.
+        state: `UPLOADING` while data is sent, of which BigQuery makes the job with the last byte; then BigQuery's own
+            `PENDING`, `RUNNING`, `DONE`.
         seconds: Since the call began.
         bytes_sent: Of an upload so far.
-        bytes_total: Of the whole upload; None if nothing is uploaded.
+        bytes_total: Of the whole upload; None before that is known, and if nothing is uploaded.
+        location: Where the job runs; None while that is left to BigQuery.
     """
 
     job_id: str
@@ -30,6 +37,22 @@ class JobProgress:
     seconds: float
     bytes_sent: int = 0
     bytes_total: int | None = None
+    location: str | None = None
+
+
+@dataclass(frozen=True)
+class JobReference:
+    """A job that was begun: what another process, later, has to know to wait for it.
+
+    Attributes:
+        job_id: The BigQuery job.
+        location: Where it runs.
+        reattached: Whether the job was there already, begun by an earlier try.
+    """
+
+    job_id: str
+    location: str | None
+    reattached: bool
 
 
 @dataclass(frozen=True)
@@ -102,26 +125,3 @@ class LoadResult:
     rows: int
     bytes: int
     reattached: bool
-
-
-def plain(value: Any) -> Any:
-    """Give a value of a row as a plain JSON type; what JSON does not have becomes the text that BigQuery writes."""
-    import base64
-    import datetime
-    import math
-
-    if value is None or isinstance(value, (bool, int, str)):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if isinstance(value, (datetime.date, datetime.time)):
-        return value.isoformat()
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    if isinstance(value, dict):
-        return {str(name): plain(inner) for name, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(inner) for inner in value]
-    if type(value).__name__ == "relativedelta":  # INTERVAL
-        return f"{value.years}-{value.months} {value.days} {value.hours}:{value.minutes}:{value.seconds}"
-    return str(value)  # NUMERIC, RANGE

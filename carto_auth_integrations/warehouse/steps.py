@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Generator
     from typing import Any, TypeAlias, TypeVar
 
@@ -16,11 +18,93 @@ if TYPE_CHECKING:
     Step: TypeAlias = Callable[[], Any] | float  # a call that may wait for the network, or a pause in seconds
     Steps: TypeAlias = Generator[Step, Any, T]
 
-THREADS = 6
+THREADS = 8
 """Calls that are under way at once for all coroutines: a job is polled for milliseconds and runs for seconds."""
+LONG_THREADS = 4
+"""Long calls that are under way at once: more uploads would only share one line to the network."""
 
-_turns: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
-_pool: ThreadPoolExecutor | None = None
+
+@dataclass(frozen=True)
+class Long:
+    """A call that may take minutes, as an upload does: it has threads of its own, so that no short one waits for it.
+
+    Args:
+        call: The call.
+    """
+
+    call: Callable[[], Any]
+
+    def __call__(self) -> Any:
+        """Make it."""
+        return self.call()
+
+
+class _Crew:
+    """Threads that make calls for event loops.
+
+    An executor of the standard library makes a dozen objects for each call. A thousand coroutines that begin at once
+    would hold their loop with that for a tenth of a second, and feed the garbage collector, which holds it too.
+
+    Args:
+        name: The threads' name.
+        size: How many there are at most.
+    """
+
+    def __init__(self, name: str, size: int) -> None:
+        self._name, self._size = name, size
+        self._calls: SimpleQueue[tuple[Callable[[], Any], asyncio.Future[Any], asyncio.AbstractEventLoop]]
+        self.start_anew()
+
+    def start_anew(self) -> None:
+        """Forget the threads: after a fork they are the parent's alone."""
+        self._calls = SimpleQueue()
+        self._hired = 0
+
+    def call(self, call: Callable[[], Any], loop: asyncio.AbstractEventLoop) -> asyncio.Future[Any]:
+        """Make a call when a thread is free, and give what the loop may await for it."""
+        future = loop.create_future()
+        if self._hired < self._size:  # two loops at once may hire one more each: no harm
+            threading.Thread(target=self._work, name=f"{self._name}_{self._hired}", daemon=True).start()
+            self._hired += 1
+        # Not before all that the loop has in hand: of a thousand coroutines that begin at once, the first one's call
+        # would take the interpreter from the others.
+        loop.call_soon(self._calls.put, (call, future, loop))
+        return future
+
+    def _work(self) -> None:
+        while True:
+            call, future, loop = self._calls.get()
+            if not future.cancelled():
+                _settle(loop, future, call)
+            del call, future, loop  # the next call may be long in coming
+
+
+def _settle(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], call: Callable[[], Any]) -> None:
+    answer: Any = None
+    error: BaseException | None = None
+    try:
+        answer = call()
+    except StopIteration:  # no future takes it
+        error = RuntimeError("A callback raised StopIteration.")
+    except BaseException as raised:  # the coroutine's, whatever it is
+        error = raised
+    try:
+        loop.call_soon_threadsafe(_tell, future, answer, error)
+    except RuntimeError:  # the loop is closed: nobody waits any more
+        pass
+    error = None  # its traceback holds this frame, which would hold it
+
+
+def _tell(future: asyncio.Future[Any], answer: Any, error: BaseException | None) -> None:
+    if future.cancelled():
+        return
+    if error is None:
+        future.set_result(answer)
+    else:
+        future.set_exception(error)
+
+
+_short, _long = _Crew("carto-warehouse", THREADS), _Crew("carto-upload", LONG_THREADS)
 
 
 def drive(steps: Steps[T]) -> T:
@@ -44,9 +128,6 @@ async def adrive(steps: Steps[T]) -> T:
     import asyncio
 
     loop = asyncio.get_running_loop()
-    turns = _turns.get(loop)
-    if turns is None:
-        turns = _turns[loop] = asyncio.Semaphore(THREADS)
     answer: Any = None
     error: Exception | None = None
     while True:
@@ -57,8 +138,7 @@ async def adrive(steps: Steps[T]) -> T:
             return result
         try:
             if callable(step):
-                async with turns:  # a coroutine waits, and not its call: a thousand begun calls hold the loop 100 ms
-                    answer = await loop.run_in_executor(_threads(), step)
+                answer = await (_long if isinstance(step, Long) else _short).call(step, loop)
             else:
                 await asyncio.sleep(step)
             error = None
@@ -66,21 +146,19 @@ async def adrive(steps: Steps[T]) -> T:
             error = raised
 
 
+def one(call: Callable[[], T]) -> Steps[T]:
+    """Give a call as steps."""
+    answer: T = yield call
+    return answer
+
+
 def _take(step: Step) -> Any:
     return step() if callable(step) else time.sleep(step)
 
 
-def _threads() -> ThreadPoolExecutor:
-    global _pool
-    if _pool is None:
-        _pool = ThreadPoolExecutor(THREADS, thread_name_prefix="carto-warehouse")
-    return _pool
-
-
 def _after_fork_in_child() -> None:
-    global _pool
-    _pool = None
-    _turns.clear()
+    _short.start_anew()
+    _long.start_anew()
 
 
 if hasattr(os, "register_at_fork"):

@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from functools import partial
+import sys
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from .jobs import JobPlan, run, valid_labels
-from .loading import (
-    CREATE_DISPOSITIONS,
-    WRITE_DISPOSITIONS,
-    LoadOptions,
-    destination_of,
-    identity_of,
-    job_config,
-    send,
-    upload_of,
-)
-from .results import LoadResult, QueryResult, plain
-from .steps import adrive, drive
+from .steps import adrive, drive, one
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
-    import pyarrow
     from google.cloud import bigquery
 
     from ..auth import CartoAuth
-    from .results import JobProgress
-    from .steps import Steps
+    from .engine import Engine
+    from .results import JobProgress, JobReference, LoadResult, QueryResult
 
 MAX_ROWS = 1000
 """Rows of a query that come back as plain values unless the caller says otherwise: for looking at, and for XCom."""
@@ -49,8 +35,8 @@ class CartoWarehouse:
 
     def __init__(self, auth: CartoAuth) -> None:
         self._auth = auth
-        self._made: bigquery.Client | None = None
-        self._making = Lock()
+        self._engine: Engine | None = None
+        self._lock = Lock()
 
     def query(
         self,
@@ -77,21 +63,21 @@ class CartoWarehouse:
             max_rows: How many rows come back in the result.
             labels: Labels for the job, of any text.
             timeout: Seconds after which the job is cancelled.
-            on_progress: Called after each look at the job.
+            on_progress: Called before the job is begun and after each look at it.
 
         Raises:
             TimeoutError: If the time limit passed.
             CredentialsError: If there is no token to be had.
             google.api_core.exceptions.GoogleAPICallError: If the query failed, as BigQuery says.
         """
-        return drive(self._query(**_arguments(locals())))
+        return drive(self._ready().query(**_arguments(locals())))
 
     async def aquery(self, sql: str, **options: Any) -> QueryResult:
         """Run a query, like `query`, without holding the event loop and without a thread for each job.
 
         A coroutine that is cancelled leaves the job running: a later call with the same key finds it, `cancel` ends it.
         """
-        return await adrive(self._query(sql, **options))
+        return await adrive((await self._aready()).query(sql, **options))
 
     def load(
         self,
@@ -132,7 +118,7 @@ class CartoWarehouse:
             clustering: Columns to cluster by.
             labels: Labels for the job, of any text.
             timeout: Seconds after which the job is cancelled, counted from the end of the upload.
-            on_progress: Called after each chunk that is sent, and after each look at the job.
+            on_progress: Called before the first byte is sent, after each chunk, and after each look at the job.
 
         Raises:
             FileNotFoundError: If the file is not there.
@@ -142,22 +128,16 @@ class CartoWarehouse:
             CredentialsError: If there is no token to be had.
             google.api_core.exceptions.GoogleAPICallError: If the load failed, as BigQuery says.
         """
-        return drive(self._load(**_arguments(locals())))
+        return drive(self._ready().load(**_arguments(locals())))
 
     async def aload(self, source: Any, destination: str, **options: Any) -> LoadResult:
-        """Load data, like `load`, without holding the event loop: the source is read on a shared thread."""
-        return await adrive(self._load(source, destination, **options))
+        """Load data, like `load`, without holding the event loop.
 
-    def cancel(self, job_id: str, location: str | None = None) -> None:
-        """Ask BigQuery to cancel a job; one that has ended stays as it is.
-
-        Args:
-            job_id: The job.
-            location: Where it runs.
+        A thread of those for uploads reads the source, sends it, and calls `on_progress` meanwhile.
         """
-        self._client().cancel_job(job_id, location=location or self._auth.account.location)
+        return await adrive((await self._aready()).load(source, destination, **options))
 
-    def _query(
+    def begin_query(
         self,
         sql: str,
         *,
@@ -165,200 +145,118 @@ class CartoWarehouse:
         idempotency_key: str | None = None,
         destination: str | None = None,
         write_disposition: str = "WRITE_TRUNCATE",
-        max_rows: int = MAX_ROWS,
         labels: Mapping[str, str] | None = None,
-        timeout: float | None = None,
         on_progress: Callable[[JobProgress], None] | None = None,
-    ) -> Steps[QueryResult]:
-        def prepare() -> tuple[bigquery.Client, JobPlan[bigquery.QueryJob]]:  # imports and JSON: no work for a loop
-            from google.cloud import bigquery
+    ) -> JobReference:
+        """Begin a query, or find the one that was begun with its key, and do not wait for its end.
 
-            client = self._client()
-            config = bigquery.QueryJobConfig(query_parameters=query_parameters(parameters))
-            if destination is not None:
-                config.destination = destination_of(destination, client.project, self._auth.account.default_dataset)
-                config.write_disposition = _checked("write_disposition", write_disposition, WRITE_DISPOSITIONS)
-            what = json.dumps(["query", sql, config.to_api_repr()], sort_keys=True, default=str)
-            config.labels = valid_labels(labels or {})  # no part of the deed: a retry may carry its number
-            plan: JobPlan[bigquery.QueryJob] = JobPlan(
-                key=idempotency_key,
-                what=what,
-                begin=lambda job_id: client.query(
-                    sql, job_config=config, job_id=job_id, job_retry=None, api_method="INSERT"
-                ),
-                is_same=lambda job: getattr(job, "query", None) == sql,
-                location=self._auth.account.location,
-            )
-            return client, plan
+        `wait_for` waits, here or in another process; `query` with the same key and arguments takes the result then.
 
-        client, plan = yield prepare
-        job, reattached = yield from run(client, plan, timeout=timeout, on_progress=on_progress)
+        Args:
+            sql: As for `query`, like all that follows.
+            parameters: Values for `@name` or `?`.
+            idempotency_key: Names this query among all.
+            destination: A table for the rows.
+            write_disposition: What to do with that table's rows.
+            labels: Labels for the job.
+            on_progress: Called before the job is begun.
 
-        def fetch() -> tuple[int, tuple[dict[str, Any], ...]]:
-            rows = job.result(max_results=max_rows)
-            first = tuple({name: plain(value) for name, value in row.items()} for row in rows)
-            return rows.total_rows or len(first), first
+        Raises:
+            CredentialsError: If there is no token to be had.
+            google.api_core.exceptions.GoogleAPICallError: If the query cannot be begun, as BigQuery says.
+        """
+        return drive(self._ready().begin_query(**_arguments(locals())))
 
-        total, first = yield fetch
-        return QueryResult(
-            job_id=job.job_id,
-            location=job.location,
-            statement_type=job.statement_type,
-            rows=first,
-            total_rows=total,
-            affected_rows=job.num_dml_affected_rows,
-            bytes_processed=job.total_bytes_processed or 0,
-            destination=_name_of(job.destination),
-            reattached=reattached,
-            _fetch=partial(_all_rows, job, may_use_storage=self._auth.account.bigquery_endpoint is None),
-        )
+    async def abegin_query(self, sql: str, **options: Any) -> JobReference:
+        """Begin a query, like `begin_query`, without holding the event loop."""
+        return await adrive((await self._aready()).begin_query(sql, **options))
 
-    def _load(
+    def begin_load(self, source: Any, destination: str, **options: Any) -> JobReference:
+        """Send the data and begin the load, or find the one that was begun with its key, and do not wait for its end.
+
+        `wait_for` waits, here or in another process; `load` with the same key and arguments takes the result then,
+        without reading the source.
+
+        Args:
+            source: As for `load`.
+            destination: The table.
+            options: All of `load` but `timeout`.
+
+        Raises:
+            ValueError: Like `load`, which tells of the other errors too.
+            google.api_core.exceptions.GoogleAPICallError: If the load cannot be begun, as BigQuery says.
+        """
+        return drive(self._ready().begin_load(source, destination, **options))
+
+    async def abegin_load(self, source: Any, destination: str, **options: Any) -> JobReference:
+        """Begin a load, like `begin_load`, without holding the event loop."""
+        return await adrive((await self._aready()).begin_load(source, destination, **options))
+
+    def wait_for(
         self,
-        source: Any,
-        destination: str,
+        job_id: str,
         *,
-        idempotency_key: str | None = None,
-        create_dataset: bool = False,
-        labels: Mapping[str, str] | None = None,
+        location: str | None = None,
         timeout: float | None = None,
         on_progress: Callable[[JobProgress], None] | None = None,
-        geometry: Sequence[str] | str = (),
-        **how: Any,
-    ) -> Steps[LoadResult]:
-        options = LoadOptions(geometry=(geometry,) if isinstance(geometry, str) else tuple(geometry), **how)
-        _checked("write_disposition", options.write_disposition, WRITE_DISPOSITIONS)
-        _checked("create_disposition", options.create_disposition, CREATE_DISPOSITIONS)
-        client = yield self._client
-        table = destination_of(destination, client.project, self._auth.account.default_dataset)
-        if create_dataset:
-            yield partial(client.create_dataset, table.rpartition(".")[0], exists_ok=True)
-        valid = valid_labels(labels or {})
-        location = self._auth.account.location or (yield partial(_location_of, client, table.rpartition(".")[0]))
+    ) -> None:
+        """Wait for the end of a job, whoever has begun it.
 
-        def begin(job_id: str) -> bigquery.LoadJob:
-            with upload_of(source, options) as upload:
-                config = job_config(upload, options, valid)
-                return send(client, job_id, upload, table, config, location=location, on_progress=on_progress)
+        Args:
+            job_id: The job.
+            location: Where it runs. Left out, it is known of jobs that this object has begun; of others, the
+                account's location is tried, and without one BigQuery looks in its multi-regions US and EU.
+            timeout: Seconds from now on after which the job is cancelled.
+            on_progress: Called after each look at the job.
 
-        plan: JobPlan[bigquery.LoadJob] = JobPlan(
-            key=idempotency_key,
-            what=json.dumps(["load", identity_of(source), table, repr(options)]),
-            begin=begin,
-            is_same=lambda job: _name_of(getattr(job, "destination", None)) == table.partition("$")[0],
-            location=location,
-        )
-        job, reattached = yield from run(client, plan, timeout=timeout, on_progress=on_progress)
-        return LoadResult(
-            job_id=job.job_id,
-            location=job.location,
-            destination=table,
-            rows=job.output_rows or 0,
-            bytes=job.input_file_bytes or 0,
-            reattached=reattached,
-        )
+        Raises:
+            TimeoutError: If the time limit passed.
+            CredentialsError: If there is no token to be had.
+            google.api_core.exceptions.NotFound: If there is no such job in that place.
+            google.api_core.exceptions.GoogleAPICallError: If the job failed, as BigQuery says.
+        """
+        return drive(self._ready().wait_for(**_arguments(locals())))
 
-    def _client(self) -> bigquery.Client:
-        with self._making:  # a thousand coroutines that begin at once need one client
-            if self._made is None:
-                self._made = self._auth.get_carto_dw_client()
-            return self._made
+    async def await_for(self, job_id: str, **options: Any) -> None:
+        """Wait for the end of a job, like `wait_for`, without holding the event loop and without a thread for each."""
+        await adrive((await self._aready()).wait_for(job_id, **options))
+
+    def cancel(self, job_id: str, location: str | None = None) -> None:
+        """Ask BigQuery to cancel a job; one that has ended stays as it is.
+
+        Args:
+            job_id: The job.
+            location: Where it runs; left out, as for `wait_for`.
+
+        Raises:
+            google.api_core.exceptions.NotFound: If there is no such job in that place.
+        """
+        drive(self._ready().cancel(job_id, location))
+
+    async def acancel(self, job_id: str, location: str | None = None) -> None:
+        """Ask BigQuery to cancel a job, like `cancel`, without holding the event loop."""
+        await adrive((await self._aready()).cancel(job_id, location))
+
+    def _ready(self) -> Engine:
+        """Give what does the work; imported on first use, which takes longer than an event loop may be held."""
+        with self._lock:  # a thousand coroutines that begin at once need one
+            if self._engine is None:
+                from .engine import Engine
+
+                self._engine = Engine(self._auth)
+            return self._engine
+
+    async def _aready(self) -> Engine:
+        """Give what does the work, imported on another thread."""
+        if f"{__package__}.engine" not in sys.modules:
+            await adrive(one(self._ready))
+        return self._ready()
 
     def __repr__(self) -> str:
         return f"CartoWarehouse({self._auth!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return CartoWarehouse, (self._auth,)
-
-
-def query_parameters(parameters: Mapping[str, Any] | Sequence[Any] | None) -> list[Any]:
-    """Give values as BigQuery's query parameters, their types by Python's.
-
-    Raises:
-        TypeError: If a value's type says nothing: None, an empty list, or an object.
-    """
-    from collections.abc import Mapping as AnyMapping
-
-    if parameters is None:
-        return []
-    if isinstance(parameters, AnyMapping):
-        return [_parameter(str(name), value) for name, value in parameters.items()]
-    return [_parameter(None, value) for value in parameters]
-
-
-def _parameter(name: str | None, value: Any) -> Any:
-    from google.cloud import bigquery
-
-    if hasattr(value, "to_api_repr"):
-        return value
-    if isinstance(value, (list, tuple)):
-        kinds = {_type_of(name, item) for item in value}
-        if len(kinds) != 1:
-            raise TypeError(f"Parameter {name or '?'}: an array needs values of one type; give an ArrayQueryParameter.")
-        return bigquery.ArrayQueryParameter(name, kinds.pop(), list(value))
-    return bigquery.ScalarQueryParameter(name, _type_of(name, value), value)
-
-
-def _type_of(name: str | None, value: Any) -> str:
-    import datetime
-    from decimal import Decimal
-
-    kinds: tuple[tuple[type, str], ...] = (
-        (bool, "BOOL"),
-        (int, "INT64"),
-        (float, "FLOAT64"),
-        (str, "STRING"),
-        (bytes, "BYTES"),
-        (Decimal, "NUMERIC"),
-        (datetime.datetime, "DATETIME"),
-        (datetime.date, "DATE"),
-        (datetime.time, "TIME"),
-    )
-    if isinstance(value, datetime.datetime) and value.tzinfo is not None:
-        return "TIMESTAMP"
-    for kind, name_in_bigquery in kinds:
-        if isinstance(value, kind):
-            return name_in_bigquery
-    raise TypeError(
-        f"Parameter {name or '?'}: a {type(value).__name__} has no BigQuery type; give a ScalarQueryParameter with one."
-    )
-
-
-def _location_of(client: bigquery.Client, dataset: str) -> str | None:
-    """Give a dataset's location, where the job will run and a retry will look for it; None if that is not to be seen.
-
-    Raises:
-        google.api_core.exceptions.NotFound: If there is no such dataset: better before the upload than after.
-    """
-    from google.api_core.exceptions import Forbidden
-
-    try:
-        location: str | None = client.get_dataset(dataset).location
-    except Forbidden:
-        return None
-    return location
-
-
-def _all_rows(job: bigquery.QueryJob, *, may_use_storage: bool) -> pyarrow.Table:
-    """Fetch all rows: by the Storage API where there is one and the token may, else by REST."""
-    from google.api_core.exceptions import Forbidden, Unauthenticated
-
-    if may_use_storage:
-        try:
-            return job.to_arrow()
-        except (Forbidden, Unauthenticated):  # unproven for CARTO's tokens
-            pass
-    return job.to_arrow(create_bqstorage_client=False)
-
-
-def _name_of(table: bigquery.TableReference | None) -> str | None:
-    return None if table is None else f"{table.project}.{table.dataset_id}.{table.table_id}".partition("$")[0]
-
-
-def _checked(name: str, value: str, known: tuple[str, ...]) -> str:
-    if value not in known:
-        raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}.")
-    return value
 
 
 def _arguments(given: dict[str, Any]) -> dict[str, Any]:

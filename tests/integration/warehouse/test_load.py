@@ -23,7 +23,7 @@ from google.cloud import bigquery
 from shapely.geometry import LineString, Point
 
 from carto_auth_integrations.sandbox import Sandbox
-from carto_auth_integrations.warehouse import CartoWarehouse, JobProgress, loading
+from carto_auth_integrations.warehouse import CartoWarehouse, JobProgress, JobReference, loading
 from tests.processes import run_processes
 from tests.support import auth_for
 
@@ -421,11 +421,47 @@ def test_progress_tells_of_the_bytes_and_then_of_the_job(
 
     sending = [progress for progress in seen if progress.state == "UPLOADING"]
     sent = [progress.bytes_sent for progress in sending]
-    assert len(sent) > 2
+    assert len(sent) > 3
     assert sent == sorted(set(sent))
-    assert sent[0] == SMALLEST_CHUNK
-    assert {progress.bytes_total for progress in sending} == {sent[-1]}
-    assert (seen[-1].state, seen[-1].job_id) == ("DONE", result.job_id)
+    assert sent[:2] == [0, SMALLEST_CHUNK]
+    assert [progress.bytes_total for progress in sending] == [None] + [sent[-1]] * (len(sent) - 1)
+    assert seen[-1].state == "DONE"
+    assert {(progress.job_id, progress.location) for progress in seen} == {(result.job_id, "US")}
+
+
+def test_a_load_is_begun_and_waited_for_by_another_object(
+    warehouse: CartoWarehouse, table: str, tmp_path: Path, carto_sandbox: Sandbox
+) -> None:
+    begun = warehouse.begin_load(dicts(), table, idempotency_key=table)
+    elsewhere = auth_for(carto_sandbox, tmp_path).warehouse()
+    elsewhere.wait_for(begun.job_id, location=begun.location)
+    done = elsewhere.load([{"never": "read"}], table, idempotency_key=table)
+
+    assert begun == JobReference(done.job_id, "US", reattached=False)
+    assert (done.rows, done.reattached, count_in(warehouse, table)) == (2, True, 2)
+    assert warehouse.begin_load(dicts(), table, idempotency_key=table).reattached
+
+
+def test_a_load_that_fails_after_it_was_begun_is_told_by_who_waits(
+    warehouse: CartoWarehouse, table: str, tmp_path: Path
+) -> None:
+    schema = [bigquery.SchemaField("id", "INTEGER"), bigquery.SchemaField("name", "STRING")]
+    begun = warehouse.begin_load(csv_of(tmp_path, rows="no number,x\n"), table, schema=schema)
+    with pytest.raises(BadRequest, match="Error while reading data"):
+        warehouse.wait_for(begun.job_id)
+
+
+def test_an_upload_under_way_knows_the_job_that_it_will_be(
+    warehouse: CartoWarehouse, client: bigquery.Client, table: str
+) -> None:
+    def cancel(progress: JobProgress) -> None:
+        with pytest.raises(NotFound, match=progress.job_id):
+            warehouse.cancel(progress.job_id)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        warehouse.load(dicts(), table, on_progress=cancel)
+    assert not is_there(client, table)
 
 
 def test_a_callback_that_raises_breaks_the_upload_and_leaves_nothing(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import datetime
 import json
 import pickle
+import re
 import threading
 import time
 from decimal import Decimal
@@ -17,7 +19,7 @@ from google.api_core.exceptions import BadRequest, GoogleAPICallError, NotFound
 
 from carto_auth_integrations import CartoAuth
 from carto_auth_integrations.sandbox import Sandbox
-from carto_auth_integrations.warehouse import CartoWarehouse, JobProgress
+from carto_auth_integrations.warehouse import CartoWarehouse, JobProgress, JobReference
 from tests.processes import run_processes
 from tests.support import Outcome, auth_for, until
 
@@ -132,10 +134,20 @@ VALUES: list[Any] = [
 ]
 
 
+def in_json(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, (list, tuple)):
+        return [in_json(item) for item in value]
+    if isinstance(value, Decimal):
+        return str(value)
+    if getattr(value, "tzinfo", None):
+        return value.astimezone(UTC).isoformat()
+    return value.isoformat() if hasattr(value, "isoformat") else value
+
+
 @pytest.mark.parametrize("placed", [False, True], ids=["named", "placed"])
 def test_parameters_of_each_type_arrive_as_they_are(warehouse: CartoWarehouse, placed: bool) -> None:
-    from carto_auth_integrations.warehouse.results import plain
-
     names = [f"p{number}" for number in range(len(VALUES))]
     asked = ", ".join(f"{'?' if placed else '@' + name} AS {name}" for name in names)
     parameters: Any = VALUES if placed else dict(zip(names, VALUES, strict=True))
@@ -143,7 +155,7 @@ def test_parameters_of_each_type_arrive_as_they_are(warehouse: CartoWarehouse, p
     (row,) = warehouse.query(f"SELECT {asked}", parameters=parameters).rows
 
     for name, value in zip(names, VALUES, strict=True):
-        assert row[name] == plain(value.astimezone(UTC) if getattr(value, "tzinfo", None) else value)
+        assert row[name] == in_json(value)
 
 
 def test_a_query_that_fails_says_what_bigquery_says(warehouse: CartoWarehouse) -> None:
@@ -257,7 +269,7 @@ def test_a_query_is_cancelled_from_elsewhere_and_the_next_try_begins_anew(
 ) -> None:
     seen: list[JobProgress] = []
     running = Outcome(lambda: warehouse.query(ENDLESS, idempotency_key=table, on_progress=seen.append))
-    until(lambda: seen)
+    until(lambda: len(seen) > 1)
     warehouse.cancel(seen[0].job_id)
     assert "cancelled" in str(running.settled()).lower()
 
@@ -271,6 +283,71 @@ def test_cancelling_what_has_ended_or_never_was(warehouse: CartoWarehouse) -> No
     warehouse.cancel(warehouse.query("SELECT 1").job_id)
     with pytest.raises(NotFound):
         warehouse.cancel("never_was")
+
+
+def test_a_query_is_begun_and_waited_for_by_another_object(
+    warehouse: CartoWarehouse, table: str, tmp_path: Path, carto_sandbox: Sandbox
+) -> None:
+    begun = warehouse.begin_query("SELECT 7 AS x", idempotency_key=table)
+    elsewhere = auth_for(carto_sandbox, tmp_path).warehouse()
+    seen: list[JobProgress] = []
+    elsewhere.wait_for(begun.job_id, location=begun.location, on_progress=seen.append)
+    done = elsewhere.query("SELECT 7 AS x", idempotency_key=table)
+
+    assert begun == JobReference(done.job_id, "US", reattached=False)
+    assert (seen[-1].state, seen[-1].job_id, seen[-1].location) == ("DONE", begun.job_id, "US")
+    assert (done.rows, done.reattached) == (({"x": 7},), True)
+    assert warehouse.begin_query("SELECT 7 AS x", idempotency_key=table) == JobReference(done.job_id, "US", True)
+
+
+def test_a_job_that_failed_raises_from_waiting_what_it_raises_from_a_query(
+    warehouse: CartoWarehouse, table: str
+) -> None:
+    sql = f"SELECT CAST('{table}' AS INT64)"
+    with pytest.raises(BadRequest) as of_query:
+        warehouse.query(sql)
+    with pytest.raises(BadRequest) as of_waiting:
+        warehouse.wait_for(warehouse.begin_query(sql).job_id)
+    first, second = (re.sub(r"carto_\w+", "", error.value.message) for error in (of_query, of_waiting))
+    assert first == second
+
+
+def test_waiting_has_a_time_limit(warehouse: CartoWarehouse) -> None:
+    begun = warehouse.begin_query(ENDLESS)
+    with pytest.raises(TimeoutError, match=begun.job_id):
+        warehouse.wait_for(begun.job_id, timeout=0.1)
+
+
+def test_a_job_that_nobody_knows_is_asked_for_with_its_location(warehouse: CartoWarehouse) -> None:
+    with pytest.raises(NotFound, match=r"never_was in the multi-regions US and EU: give its location"):
+        warehouse.wait_for("never_was")
+    with pytest.raises(NotFound, match=r"never_was in EU"):
+        warehouse.cancel("never_was", location="EU")
+
+
+def test_begin_wait_and_cancel_have_async_twins(warehouse: CartoWarehouse, table: str) -> None:
+    async def use() -> tuple[JobReference, JobReference]:
+        done = await warehouse.abegin_query("SELECT 1", idempotency_key=table)
+        await warehouse.await_for(done.job_id, location=done.location)
+        endless = await warehouse.abegin_query(ENDLESS)
+        await warehouse.acancel(endless.job_id)
+        with pytest.raises(GoogleAPICallError, match=r"(?i)cancelled"):
+            await warehouse.await_for(endless.job_id)
+        return done, await warehouse.abegin_query("SELECT 1", idempotency_key=table)
+
+    first, again = asyncio.run(use())
+    assert (first.job_id, first.reattached, again.reattached) == (again.job_id, False, True)
+
+
+def test_the_first_progress_comes_before_the_job(warehouse: CartoWarehouse) -> None:
+    def stop(progress: JobProgress) -> None:
+        assert progress.state == "PENDING"
+        with pytest.raises(NotFound):
+            warehouse.cancel(progress.job_id)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        warehouse.query("SELECT 1", on_progress=stop)
 
 
 def test_progress_is_told_up_to_the_end(warehouse: CartoWarehouse) -> None:
@@ -330,7 +407,7 @@ def test_a_coroutine_that_is_cancelled_leaves_a_job_that_the_next_try_takes(
 
     async def cancel() -> None:
         task = asyncio.ensure_future(warehouse.aquery(sql, idempotency_key=table, on_progress=seen.append))
-        while not seen:
+        while len(seen) < 2:
             await asyncio.sleep(0.01)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import gc
+import weakref
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -17,7 +19,7 @@ from shapely.geometry import LineString, MultiPolygon, Point
 
 from carto_auth_integrations.errors import MissingDependency
 from carto_auth_integrations.warehouse import arrow
-from carto_auth_integrations.warehouse.arrow import Batches, batches_of, bigquery_schema
+from carto_auth_integrations.warehouse.arrow import ROWS_PER_BATCH, Batches, batches_of, bigquery_schema
 
 UTC = datetime.timezone.utc
 MADRID = Point(-3.7038, 40.4168)
@@ -402,3 +404,39 @@ def test_a_package_that_is_missing_is_named_with_how_to_install_it(
     monkeypatch.setitem(__import__("sys").modules, module, None)
     with pytest.raises(MissingDependency, match=rf"{module}.*pip install"):
         rows_of([{"at": MADRID.wkb}], ("at",), "EPSG:3857")
+
+
+def test_rows_that_have_been_sent_are_not_held() -> None:
+    """The first are looked at before the others, and then go like them."""
+
+    class Value(str):
+        __slots__ = ("__weakref__",)
+
+    seen: list[Any] = []
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for _ in range(3 * ROWS_PER_BATCH):
+            value = Value("x")
+            seen.append(weakref.ref(value))
+            yield {"name": value}
+
+    batches = known(rows())
+    for _ in range(2):
+        next(batches.stream)
+    gc.collect()
+    assert not any(value() for value in seen[:ROWS_PER_BATCH])
+
+
+def test_the_first_batch_is_not_held_either() -> None:
+    def tables() -> Iterator[pyarrow.Table]:
+        for number in range(3):
+            table = pyarrow.table({"x": [number]})
+            seen.append(weakref.ref(table))
+            yield table
+
+    seen: list[Any] = []
+    batches = known(tables())
+    for _ in range(2):
+        next(batches.stream)
+    gc.collect()
+    assert seen[0]() is None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from google.auth.exceptions import TransportError
 from requests import ConnectionError as LostConnection
 
 from carto_auth_integrations.warehouse import jobs
-from carto_auth_integrations.warehouse.jobs import JobPlan, run, valid_labels
+from carto_auth_integrations.warehouse.jobs import JobPlan, find_or_begin, valid_labels, wait
 from carto_auth_integrations.warehouse.results import JobProgress
 
 LONGEST_ID = 1024
@@ -24,29 +26,30 @@ VALID_ID = re.compile(r"[A-Za-z0-9_-]+")
 class FakeJob:
     """A job that goes through its states, one with each look at it."""
 
-    def __init__(self, job_id: str, *states: str, error: dict[str, str] | None = None, location: str = "US") -> None:
+    def __init__(
+        self, job_id: str, *states: str, error_result: dict[str, str] | None = None, location: str = "US"
+    ) -> None:
         self.job_id, self.location = job_id, location
         self._states = list(states or ("DONE",))
-        self._error = error
+        self._error = error_result
 
     @property
     def state(self) -> str:
         return self._states[0]
 
     @property
-    def error_result(self) -> dict[str, str] | None:
-        return self._error if self.state == "DONE" else None
+    def failed(self) -> bool:
+        return self.state == "DONE" and self._error is not None
 
-    def reload(self) -> None:
+    def seen(self) -> FakeJob:
+        """Give the job as it is now; the next look finds it further."""
+        now = copy.copy(self)
         self._states = self._states[1:] or self._states
-
-    def result(self, retry: object = None) -> None:
-        assert self._error
-        raise BadRequest(self._error["message"])
+        return now
 
 
-class FakeClient:
-    """A client that knows some jobs, each in one location, and begins others as its test says."""
+class FakeApi:
+    """Knows some jobs, each in one location, and begins others as its test says."""
 
     def __init__(self, *known: FakeJob) -> None:
         self.jobs = {job.job_id: job for job in known}
@@ -54,32 +57,38 @@ class FakeClient:
         self.cancelled: list[tuple[str, str]] = []
         self.needs_location = False
 
-    def get_job(self, job_id: str, location: str | None = None) -> FakeJob:
+    def get(self, job_id: str, location: str | None) -> FakeJob | None:
         job = self.jobs.get(job_id)
         if job is None or (location is None and self.needs_location):
-            raise NotFound(f"Not found: Job p:{job_id}")
-        return job
+            return None
+        return job.seen()
 
-    def cancel_job(self, job_id: str, location: str | None = None) -> None:
+    def cancel(self, job_id: str, location: str | None) -> bool:
         self.cancelled.append((job_id, location or ""))
+        return True
 
-    def begin(self, *, error: Exception | None = None, made: bool = True, **fields: Any) -> Callable[[str], FakeJob]:
+    def begin(
+        self, *states: str, error: Exception | None = None, made: bool = True, **fields: Any
+    ) -> Callable[[str], FakeJob]:
         """Give what begins a job: it is made or not, and then the answer comes or an error."""
 
         def begin(job_id: str) -> FakeJob:
             self.begun.append(job_id)
-            job = FakeJob(job_id, **fields)
+            job = FakeJob(job_id, *states, **fields)
             if made:
                 self.jobs[job_id] = job
             if error:
                 raise error
-            return job
+            return job.seen()
 
         return begin
 
 
-def plan_of(begin: Callable[[str], Any], key: str | None = "key", what: str = "what", **fields: Any) -> JobPlan[Any]:
-    return JobPlan(key, what, begin, **{"is_same": lambda _: True, "location": None, **fields})
+def plan_of(begin: Callable[[str], Any], key: str | None = "key", what: str = "what", **fields: Any) -> JobPlan:
+    def steps(job_id: str) -> Generator[Any, Any, Any]:
+        return (yield partial(begin, job_id))
+
+    return JobPlan(key, what, steps, **{"is_same": lambda _: True, "location": None, **fields})
 
 
 def taken(steps: Any, pauses: list[float] | None = None) -> Any:
@@ -98,6 +107,12 @@ def taken(steps: Any, pauses: list[float] | None = None) -> Any:
             answer, error = step(), None
         except Exception as raised:
             error = raised
+
+
+def run(api: Any, plan: JobPlan, *, on_progress: Any = None, **options: Any) -> Any:
+    """Begin and wait, as `query` and `load` do."""
+    job, reattached = yield from find_or_begin(api, plan, on_progress)
+    return (yield from wait(api, job, on_progress=on_progress, **options)), reattached
 
 
 def id_of(key: str | None, what: str = "what", attempt: int = 1) -> str:
@@ -201,98 +216,92 @@ def test_labels_that_are_no_texts_are_taken_by_their_text() -> None:
 
 
 def test_a_job_that_is_not_there_is_begun() -> None:
-    client = FakeClient()
-    job, reattached = taken(run(client, plan_of(client.begin())))
-    assert (client.begun, reattached) == ([job.job_id], False)
+    api = FakeApi()
+    job, reattached = taken(run(api, plan_of(api.begin())))
+    assert (api.begun, reattached) == ([job.job_id], False)
 
 
 @pytest.mark.parametrize("state", ["PENDING", "RUNNING", "DONE"])
 def test_a_job_that_runs_or_has_succeeded_is_taken(state: str) -> None:
-    client = FakeClient(FakeJob(id_of("key"), state, "DONE"))
-    job, reattached = taken(run(client, plan_of(client.begin())))
-    assert (job.state, reattached, client.begun) == ("DONE", True, [])
+    api = FakeApi(FakeJob(id_of("key"), state, "DONE"))
+    job, reattached = taken(run(api, plan_of(api.begin())))
+    assert (job.state, reattached, api.begun) == ("DONE", True, [])
 
 
 @pytest.mark.parametrize("error", [FAILED, STOPPED], ids=["failed", "cancelled"])
 def test_after_a_job_that_came_to_nothing_the_next_attempt_begins(error: dict[str, str]) -> None:
-    client = FakeClient(*(FakeJob(id_of("key", attempt=attempt), error=error) for attempt in (1, 2)))
-    job, reattached = taken(run(client, plan_of(client.begin())))
+    api = FakeApi(*(FakeJob(id_of("key", attempt=attempt), error_result=error) for attempt in (1, 2)))
+    job, reattached = taken(run(api, plan_of(api.begin())))
     assert (job.job_id, reattached) == (id_of("key", attempt=3), False)
-    assert client.begun == [job.job_id]
+    assert api.begun == [job.job_id]
 
 
 def test_after_a_failure_the_attempt_that_succeeded_is_taken() -> None:
-    client = FakeClient(FakeJob(id_of("key"), error=FAILED), FakeJob(id_of("key", attempt=2)))
-    job, reattached = taken(run(client, plan_of(client.begin())))
-    assert (job.job_id, reattached, client.begun) == (id_of("key", attempt=2), True, [])
+    api = FakeApi(FakeJob(id_of("key"), error_result=FAILED), FakeJob(id_of("key", attempt=2)))
+    job, reattached = taken(run(api, plan_of(api.begin())))
+    assert (job.job_id, reattached, api.begun) == (id_of("key", attempt=2), True, [])
 
 
-def test_a_job_that_fails_under_this_call_raises_and_is_not_begun_again() -> None:
-    client = FakeClient()
-
-    def begin(job_id: str) -> FakeJob:
-        client.begun.append(job_id)
-        return FakeJob(job_id, "RUNNING", "DONE", error=FAILED)
-
-    with pytest.raises(BadRequest, match="Row 7 is bad"):
-        taken(run(client, plan_of(begin)))
-    assert client.begun == [id_of("key")]
+def test_a_job_that_fails_under_this_call_is_given_as_it_is_and_not_begun_again() -> None:
+    api = FakeApi()
+    job, reattached = taken(run(api, plan_of(api.begin("RUNNING", "DONE", error_result=FAILED))))
+    assert (job.failed, reattached, api.begun) == (True, False, [id_of("key")])
 
 
 @pytest.mark.parametrize("lost", [LostConnection("cut"), TransportError("cut"), Forbidden("late")])
 @pytest.mark.parametrize("key", ["key", None])
 def test_a_job_whose_answer_was_lost_is_found_under_its_id(lost: Exception, key: str | None) -> None:
-    client = FakeClient()
-    job, reattached = taken(run(client, plan_of(client.begin(error=lost), key)))
-    assert (client.begun, reattached) == ([job.job_id], False)
+    api = FakeApi()
+    job, reattached = taken(run(api, plan_of(api.begin(error=lost), key)))
+    assert (api.begun, reattached) == ([job.job_id], False)
 
 
 @pytest.mark.parametrize("error", [LostConnection("refused"), Forbidden("no"), BadRequest("bad"), NotFound("dataset")])
 def test_an_error_without_a_job_passes_through(error: Exception) -> None:
-    client = FakeClient()
+    api = FakeApi()
     with pytest.raises(type(error)) as raised:
-        taken(run(client, plan_of(client.begin(error=error, made=False))))
+        taken(run(api, plan_of(api.begin(error=error, made=False))))
     assert raised.value is error
-    assert len(client.begun) == 1
+    assert len(api.begun) == 1
 
 
 def test_errors_that_are_no_answer_of_bigquery_pass_through_without_another_request() -> None:
     def begin(job_id: str) -> None:
-        client.jobs[job_id] = FakeJob(job_id)
+        api.jobs[job_id] = FakeJob(job_id)
         raise RuntimeError("half-way")
 
-    client = FakeClient()
+    api = FakeApi()
     with pytest.raises(RuntimeError, match="half-way"):
-        taken(run(client, plan_of(begin)))
+        taken(run(api, plan_of(begin)))
 
 
 def test_a_twin_that_was_faster_gives_its_result() -> None:
-    client = FakeClient()
-    job, reattached = taken(run(client, plan_of(client.begin(error=Conflict("Already Exists: Job p:US.x")))))
-    assert (client.begun, reattached) == ([job.job_id], True)
+    api = FakeApi()
+    job, reattached = taken(run(api, plan_of(api.begin(error=Conflict("Already Exists: Job p:US.x")))))
+    assert (api.begun, reattached) == ([job.job_id], True)
 
 
 def test_a_faster_twin_that_failed_leads_to_the_next_attempt() -> None:
     def begin(job_id: str) -> FakeJob:
         if job_id == id_of("key"):
-            client.jobs[job_id] = FakeJob(job_id, error=FAILED)
+            api.jobs[job_id] = FakeJob(job_id, error_result=FAILED)
             raise Conflict(f"Already Exists: Job p:US.{job_id}")
-        client.jobs[job_id] = FakeJob(job_id)
-        return client.jobs[job_id]
+        api.jobs[job_id] = FakeJob(job_id)
+        return api.jobs[job_id]
 
-    client = FakeClient()
-    job, reattached = taken(run(client, plan_of(begin)))
+    api = FakeApi()
+    job, reattached = taken(run(api, plan_of(begin)))
     assert (job.job_id, reattached) == (id_of("key", attempt=2), False)
 
 
 def test_a_job_in_a_place_nobody_told_is_found_by_what_the_conflict_says() -> None:
-    client = FakeClient(FakeJob(id_of("key"), location="europe-west1"))
-    client.needs_location = True
+    api = FakeApi(FakeJob(id_of("key"), location="europe-west1"))
+    api.needs_location = True
 
     def begin(job_id: str) -> None:
         raise Conflict(f"POST https://bigquery/jobs: Already Exists: Job carto-dw-ac-1:europe-west1.{job_id}")
 
-    job, reattached = taken(run(client, plan_of(begin)))
+    job, reattached = taken(run(api, plan_of(begin)))
     assert (job.location, reattached) == ("europe-west1", True)
 
 
@@ -314,38 +323,40 @@ def test_the_place_of_a_job_is_read_from_a_conflict(message: str, place: str | N
 
 @pytest.mark.parametrize("found_late", [False, True])
 def test_a_job_that_does_something_else_is_never_taken(found_late: bool) -> None:
-    client = FakeClient() if found_late else FakeClient(FakeJob(id_of("key")))
-    plan = plan_of(client.begin(error=Conflict("Already Exists")), is_same=lambda _: False)
+    api = FakeApi() if found_late else FakeApi(FakeJob(id_of("key")))
+    plan = plan_of(api.begin(error=Conflict("Already Exists")), is_same=lambda _: False)
     with pytest.raises(ValueError, match="another idempotency_key"):
-        taken(run(client, plan))
+        taken(run(api, plan))
 
 
 def test_the_job_is_looked_at_until_it_ends_at_growing_intervals() -> None:
-    client, pauses, seen = FakeClient(), [], []
-    begin = client.begin()
+    api, pauses, seen = FakeApi(), [], []
+    begin = api.begin("PENDING", *["RUNNING"] * 20, "DONE")
 
-    def slow(job_id: str) -> FakeJob:
-        job = begin(job_id)
-        job._states = ["PENDING"] + ["RUNNING"] * 20 + ["DONE"]
-        return job
+    taken(run(api, plan_of(begin), on_progress=seen.append), pauses)
 
-    taken(run(client, plan_of(slow), on_progress=seen.append), pauses)
-
-    assert [progress.state for progress in seen] == ["PENDING"] + ["RUNNING"] * 20 + ["DONE"]
-    assert all(isinstance(progress, JobProgress) and progress.job_id == client.begun[0] for progress in seen)
+    assert [progress.state for progress in seen] == ["PENDING", "PENDING"] + ["RUNNING"] * 20 + ["DONE"]
+    assert all(isinstance(progress, JobProgress) and progress.job_id == api.begun[0] for progress in seen)
     assert pauses[0] < 0.2
     assert 3 < pauses[-1] < 8
 
 
-def forever(client: FakeClient) -> Callable[[str], FakeJob]:
-    begin = client.begin()
+def test_progress_names_the_job_before_it_is_begun() -> None:
+    api, seen = FakeApi(FakeJob(id_of("key"), error_result=FAILED)), []
 
-    def endless(job_id: str) -> FakeJob:
-        job = begin(job_id)
-        job._states = ["RUNNING"]
-        return job
+    def begin(job_id: str) -> FakeJob:
+        assert seen == [JobProgress(job_id, "UPLOADING", 0.0, location="EU")]
+        return FakeJob(job_id)
 
-    return endless
+    plan = plan_of(begin, location="EU", first_state="UPLOADING")
+    taken(find_or_begin(api, plan, seen.append))
+    assert seen[0].job_id == id_of("key", attempt=2)
+
+
+def test_a_job_that_is_taken_is_not_announced_as_one_that_begins() -> None:
+    api, seen = FakeApi(FakeJob(id_of("key"), "RUNNING", "DONE")), []
+    taken(run(api, plan_of(api.begin()), on_progress=seen.append))
+    assert [progress.state for progress in seen] == ["RUNNING", "DONE"]
 
 
 class Ticking:
@@ -359,32 +370,30 @@ class Ticking:
 
 
 def test_a_job_over_its_time_is_cancelled_where_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    client = FakeClient()
+    api = FakeApi()
     monkeypatch.setattr(jobs, "time", Ticking())
     with pytest.raises(TimeoutError, match=r"took longer than 3 s and was cancelled"):
-        taken(run(client, plan_of(forever(client)), timeout=3))
-    assert client.cancelled == [(client.begun[0], "US")]
+        taken(run(api, plan_of(api.begin("RUNNING")), timeout=3))
+    assert api.cancelled == [(api.begun[0], "US")]
 
 
 def test_a_job_that_has_ended_in_time_is_not_cancelled_however_late_it_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    client = FakeClient()
+    api = FakeApi()
     monkeypatch.setattr(jobs, "time", Ticking())
-    taken(run(client, plan_of(client.begin()), timeout=0))
-    assert client.cancelled == []
+    taken(run(api, plan_of(api.begin()), timeout=0))
+    assert api.cancelled == []
 
 
 def test_the_time_limit_counts_from_the_end_of_the_upload(monkeypatch: pytest.MonkeyPatch) -> None:
-    client, clock = FakeClient(), Ticking()
+    api, clock = FakeApi(), Ticking()
     monkeypatch.setattr(jobs, "time", clock)
-    begin = client.begin()
+    begin = api.begin("RUNNING", "DONE")
 
     def slow_upload(job_id: str) -> FakeJob:
         clock.now += 3600
-        job = begin(job_id)
-        job._states = ["RUNNING", "DONE"]
-        return job
+        return begin(job_id)
 
-    job, _ = taken(run(client, plan_of(slow_upload), timeout=60))
+    job, _ = taken(run(api, plan_of(slow_upload), timeout=60))
     assert job.state == "DONE"
 
 
@@ -392,6 +401,6 @@ def test_an_error_of_the_progress_callback_is_the_callers() -> None:
     def progress(_: JobProgress) -> None:
         raise KeyError("mine")
 
-    client = FakeClient()
+    api = FakeApi()
     with pytest.raises(KeyError, match="mine"):
-        taken(run(client, plan_of(client.begin()), on_progress=progress))
+        taken(run(api, plan_of(api.begin()), on_progress=progress))

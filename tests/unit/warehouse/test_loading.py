@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,12 @@ from shapely.geometry import Point
 from carto_auth_integrations.warehouse.loading import (
     LoadOptions,
     Upload,
-    destination_of,
     identity_of,
     job_config,
     upload_of,
 )
-from carto_auth_integrations.warehouse.warehouse import query_parameters
+from carto_auth_integrations.warehouse.parameters import query_parameters
+from carto_auth_integrations.warehouse.tables import destination_of
 
 PROJECT = "carto-dw-ac-1234abcd"
 
@@ -289,13 +291,26 @@ def test_parameters_of_bigquerys_own_kind_are_taken_as_they_are() -> None:
     own = bigquery.ScalarQueryParameter("p", "GEOGRAPHY", "POINT(1 2)")
     assert query_parameters([own]) == [own]
     assert query_parameters({"p": own}) == [own]
-    assert query_parameters(None) == []
 
 
 @pytest.mark.parametrize("value", [None, [], object(), [1, "x"], {"a": 1}, [[1]], {1, 2}])
 def test_parameters_without_a_type_are_refused_by_their_name(value: Any) -> None:
     with pytest.raises(TypeError, match="since"):
         query_parameters({"since": value})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [True, -7, 1.5, "Köln", b"\x00\xff", Decimal("1.500000001"), datetime.date(2024, 2, 29), [1, 2], ["a"]],
+)
+def test_parameters_are_sent_as_google_sends_them(value: Any) -> None:
+    (ours,) = query_parameters({"p": value})
+    kind = ours.type_
+    if isinstance(value, list):
+        theirs: Any = bigquery.ArrayQueryParameter("p", kind, value)
+    else:
+        theirs = bigquery.ScalarQueryParameter("p", kind, value)
+    assert ours.to_api_repr() == theirs.to_api_repr()
 
 
 def test_the_configuration_can_be_sent(tmp_path: Path) -> None:

@@ -1,22 +1,17 @@
-"""Results: rows as plain JSON types, records that travel between processes."""
+"""Results: records that travel between processes."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-import datetime
 import json
-import math
 import pickle
-from decimal import Decimal
 from typing import Any
 
 import pyarrow
 import pytest
-from dateutil.relativedelta import relativedelta
 
 from carto_auth_integrations.warehouse import JobProgress, LoadResult, QueryResult
-from carto_auth_integrations.warehouse.results import plain
 
 
 def result_of(rows: tuple[dict[str, Any], ...] = ({"x": 1},), total_rows: int = 1, **fields: Any) -> QueryResult:
@@ -30,43 +25,6 @@ def result_of(rows: tuple[dict[str, Any], ...] = ({"x": 1},), total_rows: int = 
         "reattached": False,
     }
     return QueryResult(rows=rows, total_rows=total_rows, **{**known, **fields})
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        (None, None),
-        (True, True),
-        (2**60, 2**60),
-        (1.5, 1.5),
-        (math.inf, "inf"),
-        (-math.inf, "-inf"),
-        ("Köln 🌍", "Köln 🌍"),
-        (b"\x00\xff", "AP8="),
-        (Decimal("1234567890123456789.123456789"), "1234567890123456789.123456789"),
-        (datetime.date(2024, 2, 29), "2024-02-29"),
-        (datetime.time(1, 2, 3, 4), "01:02:03.000004"),
-        (datetime.datetime(2024, 2, 29, 1, 2, 3), "2024-02-29T01:02:03"),
-        (datetime.datetime(2024, 2, 29, 1, tzinfo=datetime.timezone.utc), "2024-02-29T01:00:00+00:00"),
-        ([1, None, Decimal("1.5")], [1, None, "1.5"]),
-        ((1, 2), [1, 2]),
-        ({"a": {"b": [b"x"]}}, {"a": {"b": ["eA=="]}}),
-        ({"start": datetime.date(2024, 1, 1), "end": None}, {"start": "2024-01-01", "end": None}),
-        ("POINT(1 2)", "POINT(1 2)"),
-    ],
-)
-def test_values_become_plain_json_types(value: Any, expected: Any) -> None:
-    assert plain(value) == expected
-    json.dumps(plain(value), allow_nan=False)
-
-
-def test_a_number_that_is_none_is_text() -> None:
-    assert plain(math.nan).lower() == "nan"
-
-
-def test_an_interval_is_the_text_that_bigquery_writes() -> None:
-    interval = relativedelta(years=1, months=2, days=3, hours=4, minutes=5, seconds=6)
-    assert plain(interval) == "1-2 3 4:5:6"
 
 
 def test_a_result_with_more_rows_than_it_holds_says_so() -> None:

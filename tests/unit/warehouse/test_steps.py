@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from carto_auth_integrations.warehouse import steps
-from carto_auth_integrations.warehouse.steps import THREADS, adrive, drive
+from carto_auth_integrations.warehouse.steps import LONG_THREADS, THREADS, Long, adrive, drive, one
 
 Driver = Callable[[Any], Any]
 
@@ -150,7 +150,7 @@ def test_a_coroutine_cancelled_in_a_call_does_not_wait_for_it() -> None:
         gate.set()
 
 
-def test_many_coroutines_share_six_threads_and_the_loop_goes_on() -> None:
+def test_many_coroutines_share_few_threads_and_the_loop_goes_on() -> None:
     used: set[int] = set()
 
     def call() -> None:
@@ -173,8 +173,85 @@ def test_many_coroutines_share_six_threads_and_the_loop_goes_on() -> None:
 
     stall = asyncio.run(all_of_them())
 
-    assert len(used) <= THREADS == 6
+    assert len(used) <= THREADS <= 8
     assert stall < 0.5, "the loop stood still"
+
+
+def test_long_calls_leave_the_short_ones_their_threads() -> None:
+    gate = threading.Event()
+
+    def upload() -> Generator[Any, Any, None]:
+        yield Long(lambda: gate.wait(30))
+
+    def poll() -> Generator[Any, Any, int]:
+        return (yield lambda: 1)
+
+    async def both() -> list[int]:
+        uploads = [asyncio.ensure_future(adrive(upload())) for _ in range(3 * THREADS)]
+        await asyncio.sleep(0.05)
+        polls = await asyncio.wait_for(asyncio.gather(*(adrive(poll()) for _ in range(50))), 20)
+        gate.set()
+        await asyncio.gather(*uploads)
+        return polls
+
+    try:
+        assert asyncio.run(both()) == [1] * 50
+    finally:
+        gate.set()
+
+
+def test_long_calls_are_few_at_once() -> None:
+    now, most, lock = 0, 0, threading.Lock()
+
+    def upload() -> None:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        time.sleep(0.02)
+        with lock:
+            now -= 1
+
+    def algorithm() -> Generator[Any, Any, None]:
+        yield Long(upload)
+
+    async def many() -> None:
+        await asyncio.gather(*(adrive(algorithm()) for _ in range(20)))
+
+    asyncio.run(many())
+    assert 1 < most <= LONG_THREADS
+
+
+def test_a_long_call_is_a_call_like_any_other_without_a_loop() -> None:
+    def algorithm() -> Generator[Any, Any, int]:
+        return (yield Long(lambda: 5))
+
+    assert drive(algorithm()) == 5
+
+
+def test_a_call_that_raises_what_no_future_takes_still_ends() -> None:
+    def algorithm() -> Generator[Any, Any, Any]:
+        yield lambda: next(iter(()))
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        driven_async(algorithm())
+
+
+def test_an_answer_that_comes_after_the_loop_has_closed_hurts_nobody() -> None:
+    gate, answered = threading.Event(), threading.Event()
+
+    def call() -> None:
+        gate.wait(30)
+        answered.set()
+
+    async def leave() -> None:
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(adrive(one(call)), 0.05)
+
+    asyncio.run(leave())
+    gate.set()
+    assert answered.wait(20)
+    assert driven_async(one(lambda: 7)) == 7
 
 
 def test_pauses_take_no_thread() -> None:
@@ -209,7 +286,7 @@ def test_a_forked_child_has_threads_of_its_own() -> None:
         return (yield lambda: 7)
 
     assert driven_async(algorithm()) == 7
-    assert steps._pool is not None
+    assert steps._short._hired > 0
     child = os.fork()
     if child == 0:
         try:

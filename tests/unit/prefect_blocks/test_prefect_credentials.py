@@ -6,25 +6,19 @@ import asyncio
 import copy
 import logging
 import pickle
-import subprocess
-import sys
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect.blocks.core import Block
-from prefect.testing.standard_test_suites import BlockStandardTestSuite
 from pydantic import SecretStr, ValidationError
 
-from carto_auth_integrations import AccountError, __version__
+from carto_auth_integrations import AccountError
 from carto_auth_integrations.fields import FIELDS
 from carto_auth_integrations.sandbox import Sandbox
 from prefect_blocks import CartoCredentials
 from tests.support import BEARER, SECRET, assert_shows_no_secret, raised_by
 
 BASE = "https://gcp-us-east1.api.carto.com"
-HEAVY = ("google.auth", "google.cloud", "pandas", "pyarrow", "requests")
 
 
 def block(**fields: Any) -> CartoCredentials:
@@ -33,16 +27,6 @@ def block(**fields: Any) -> CartoCredentials:
 
 def sandbox_block(sandbox: Sandbox, tmp_path: Path) -> CartoCredentials:
     return CartoCredentials(**sandbox.account, token_store=str(tmp_path / "tokens.json"))
-
-
-class TestStandardSuite(BlockStandardTestSuite):
-    """What Prefect asks of every block, but a logo: that would be a picture on somebody's server."""
-
-    test_has_a_valid_image = None  # type: ignore[assignment]
-
-    @pytest.fixture
-    def block(self) -> type[Block]:
-        return CartoCredentials
 
 
 def test_the_block_has_every_field_of_the_account_and_requires_none() -> None:
@@ -58,13 +42,6 @@ def test_each_field_says_what_the_core_says() -> None:
 def test_the_block_is_known_under_its_name() -> None:
     assert CartoCredentials.get_block_type_name() == "CARTO Credentials"
     assert CartoCredentials.get_block_type_slug() == "carto-credentials"
-
-
-def test_the_entry_point_is_a_module_with_blocks_and_a_version() -> None:
-    (entry,) = entry_points(group="prefect.collections", name="prefect_blocks")
-    module = entry.load()
-    assert module.CartoCredentials is CartoCredentials
-    assert module.__version__ == __version__
 
 
 def test_no_secret_shows_in_the_block() -> None:
@@ -144,7 +121,54 @@ def test_the_block_travels_by_pickle_without_a_token(carto_sandbox: Sandbox, tmp
     assert there.get_access_token() == access_token
 
 
-def test_importing_the_blocks_imports_nothing_heavy() -> None:
-    code = f"import sys, prefect_blocks; print([name for name in {HEAVY} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
-    assert done.stdout.strip() == "[]"
+def test_a_deep_copy_has_no_token_and_works(carto_sandbox: Sandbox, tmp_path: Path) -> None:
+    made = sandbox_block(carto_sandbox, tmp_path)
+    access_token = made.get_access_token()
+    twin = copy.deepcopy(made)
+    assert access_token not in repr(vars(twin))
+    assert twin.get_access_token() == access_token
+
+
+def test_a_block_of_a_file_needs_the_file_no_more(carto_sandbox: Sandbox, tmp_path: Path) -> None:
+    path = carto_sandbox.write_credentials(tmp_path / "credentials.json")
+    made = CartoCredentials.from_file(path)
+    path.unlink()
+    assert isinstance(made.client_secret, SecretStr)
+    assert made.get_carto_dw_credentials()[0] == carto_sandbox.options.project_id
+
+
+def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.json"):
+        CartoCredentials.from_file(tmp_path / "nowhere.json")
+
+
+def test_a_block_of_the_environment_needs_the_environment_no_more(
+    carto_sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as environment:
+        for name, value in {**carto_sandbox.environment(), "CARTO_TOKEN_STORE": str(tmp_path / "tokens.json")}.items():
+            environment.setenv(name, value)
+        made = CartoCredentials.from_env()
+    assert carto_sandbox.options.client_secret not in f"{made!r} {vars(made)}"
+    assert made.get_carto_dw_credentials()[0] == carto_sandbox.options.project_id
+
+
+def test_an_environment_without_an_account_says_what_is_missing() -> None:
+    with pytest.raises(AccountError, match=r"CARTO_(CLIENT_ID|API_BASE_URL)"):
+        CartoCredentials.from_env()
+
+
+def test_a_check_goes_through_the_stages_of_the_command_line(carto_sandbox: Sandbox, tmp_path: Path) -> None:
+    made = sandbox_block(carto_sandbox, tmp_path)
+    results = made.check()
+    assert [result.name for result in results] == ["credentials", "CARTO API", "DW token", "SELECT 1"]
+    assert all(result.ok for result in results)
+    assert [result.name for result in asyncio.run(made.acheck())] == [result.name for result in results]
+
+
+def test_a_check_tells_what_is_wrong_and_no_secret(carto_sandbox: Sandbox, tmp_path: Path) -> None:
+    made = sandbox_block(carto_sandbox, tmp_path).model_copy(update={"client_secret": SecretStr(SECRET)})
+    (result,) = made.check()
+    assert not result.ok
+    assert "client_secret" in result.detail
+    assert SECRET not in f"{result} {result!r}"

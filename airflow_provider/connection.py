@@ -1,0 +1,111 @@
+"""The connection of type `carto`: its form in every Airflow, and what a connection says of an account."""
+
+from __future__ import annotations
+
+from carto_auth_integrations.fields import ALIASES, FIELDS, MODES, hidden, suggestion
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from airflow.providers.common.compat.sdk import Connection
+
+CONN_TYPE = "carto"
+STANDARD_FIELDS = {"host": "api_base_url", "login": "client_id", "password": "client_secret"}
+"""Airflow's own connection fields and the account's fields they hold; the other fields are extras."""
+UNUSED_FIELDS = ("port", "schema", "extra")
+"""Airflow's own fields that the form hides; the raw extras would show what the form's own fields mask."""
+PLACEHOLDERS = {"host": "https://gcp-us-east1.api.carto.com"}
+SQL_EXTRAS = frozenset(
+    {"escape_column_names", "escape_word_format", "insert_statement_format", "placeholder", "replace_statement_format"}
+)
+"""Extras that `DbApiHook` reads itself."""
+
+
+def form_fields() -> dict[str, dict[str, Any]]:
+    """Give the form's own fields as `conn-fields` of the provider information."""
+    return {name: _form_field(name) for name in FIELDS if name not in STANDARD_FIELDS.values()}
+
+
+def form_behaviour() -> dict[str, Any]:
+    """Give what the form makes of Airflow's own fields, as `get_ui_field_behaviour` of a hook gives it."""
+    return {
+        "hidden_fields": list(UNUSED_FIELDS),
+        "relabeling": {standard: _label(name) for standard, name in STANDARD_FIELDS.items()},
+        "placeholders": dict(PLACEHOLDERS),
+    }
+
+
+def form_widgets() -> dict[str, Any]:
+    """Give the form's own fields as wtforms widgets, for Airflow before 3.2, which brings wtforms or a stand-in."""
+    from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
+    from flask_babel import lazy_gettext
+    from wtforms import PasswordField, StringField
+    from wtforms.validators import Optional, any_of
+
+    widgets = {}
+    for name, field in form_fields().items():
+        schema, validators = field["schema"], [Optional()]
+        if "enum" in schema:
+            validators.append(any_of(schema["enum"]))
+        masked = schema.get("format") == "password"
+        make, widget = (PasswordField, BS3PasswordFieldWidget) if masked else (StringField, BS3TextFieldWidget)
+        widgets[name] = make(
+            lazy_gettext(field["label"]), validators=validators, description=field["description"], widget=widget()
+        )
+    return widgets
+
+
+def account_fields(connection: Connection) -> dict[str, Any]:
+    """Read the account's fields from an Airflow connection, wherever it came from: the form, a URI or JSON.
+
+    Args:
+        connection: The connection; extras that belong to nobody are ignored with a warning.
+
+    Returns:
+        Fields by name, the secret ones wrapped.
+    """
+    extras = hidden(connection.extra_dejson)
+    known = {name: extras[name] for name in extras if name in FIELDS or name in ALIASES}
+    for name in extras.keys() - known.keys() - SQL_EXTRAS:
+        _warn("connection %s: unknown extra %r is ignored%s", connection.conn_id, name, suggestion(name))
+    standard = {"host": _base_url(connection), "login": connection.login, "password": connection.password}
+    fields = {name: standard[own] for own, name in STANDARD_FIELDS.items() if standard[own]}
+    return hidden({**fields, **{name: value for name, value in known.items() if value not in (None, "")}})
+
+
+def _form_field(name: str) -> dict[str, Any]:
+    field = FIELDS[name]
+    schema: dict[str, Any] = {"type": ["string", "null"]}
+    # A store's URL may hold a password. Airflow masks it anyway wherever it shows a connection: its name has "token".
+    if field.kind in ("secret", "store"):
+        schema["format"] = "password"
+    if field.kind == "mode":
+        schema["enum"] = list(MODES)
+    # A default is told, not filled in: a form that saves it would hide CARTO_AUTH_URL and its like from then on.
+    told = f" Left empty: {field.default}." if field.default else ""
+    return {"label": _label(name), "description": field.description + told, "schema": schema}
+
+
+def _label(name: str) -> str:
+    words = name.replace("_", " ").capitalize()
+    for plain, proper in (("Api", "API"), ("url", "URL"), (" id", " ID"), ("Bigquery", "BigQuery")):
+        words = words.replace(plain, proper)
+    return words
+
+
+def _base_url(connection: Connection) -> str | None:
+    """Put together what a URI takes apart: carto://id:secret@host:port/path. https, unless the host says otherwise."""
+    host = connection.host
+    if not host:
+        return None
+    url = host if "://" in host else f"https://{host}"
+    if connection.port:
+        url = f"{url.rstrip('/')}:{connection.port}"
+    return f"{url.rstrip('/')}/{connection.schema}" if connection.schema else url
+
+
+def _warn(message: str, *arguments: object) -> None:
+    from logging import getLogger
+
+    getLogger(__name__).warning(message, *arguments)

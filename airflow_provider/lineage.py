@@ -1,0 +1,90 @@
+"""What a job read and wrote, told to Airflow's assets and to OpenLineage."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from airflow.providers.common.compat.sdk import Asset, AssetAlias, Context
+    from airflow.providers.openlineage.extractors import OperatorLineage
+
+NAMESPACE = "bigquery"
+"""OpenLineage's name for BigQuery, and the scheme of its assets. https://openlineage.io/docs/spec/naming"""
+
+
+def asset_of(table: str) -> Asset:
+    """Give the asset of a table, `project.dataset.table`, under the same URI as Google's own provider."""
+    from airflow.providers.common.compat.sdk import Asset
+
+    project, dataset, name = table.partition("$")[0].rsplit(".", 2)
+    return Asset(uri=f"{NAMESPACE}://{project}/{dataset}/{name}")
+
+
+def outlets_of(carto_conn_id: str, destination: str) -> list[AssetAlias]:
+    """Give the outlets of a task whose table has no project yet, as in a DAG file: an alias to which it adds the asset.
+
+    Args:
+        carto_conn_id: The connection.
+        destination: The table, as the DAG file names it.
+    """
+    from airflow.providers.common.compat.sdk import AssetAlias
+
+    if not AIRFLOW_V_3_0_PLUS:
+        return []  # 2.x fails a task whose alias is not in its database: that of a mapped task, and in `dag.test()`
+    return [AssetAlias(name=f"carto://{carto_conn_id}/{destination}")]
+
+
+def emit_asset(context: Context, outlets: list[Any], table: str, extra: dict[str, Any]) -> None:
+    """Tell Airflow that a table has changed.
+
+    An outlet that is the table itself gets the extra; otherwise each alias among the outlets gets the table.
+
+    Args:
+        context: The task's context.
+        outlets: The task's outlets; in Airflow 2 the table is added to them.
+        table: The table, `project.dataset.table`.
+        extra: What there is to know about the change, as plain JSON types.
+    """
+    from airflow.providers.common.compat.sdk import Asset, AssetAlias
+
+    asset, events = asset_of(table), context["outlet_events"]
+    if not AIRFLOW_V_3_0_PLUS and not outlets:
+        outlets.append(asset)
+    declared = [outlet for outlet in outlets if isinstance(outlet, Asset) and outlet.uri == asset.uri]
+    for outlet in declared:
+        events[outlet].extra.update(extra)
+    if declared:
+        return
+    for outlet in outlets:
+        if isinstance(outlet, AssetAlias):
+            events[outlet].add(asset, extra=extra)
+
+
+def openlineage_of(job: Any, inputs: Sequence[str] = ()) -> OperatorLineage:
+    """Give what OpenLineage wants to know of a job. Needs Airflow's OpenLineage provider.
+
+    Args:
+        job: A finished QueryJob or LoadJob.
+        inputs: Cloud Storage URIs that it read, beside its tables.
+    """
+    from airflow.providers.common.compat.openlineage.facet import Dataset, ExternalQueryRunFacet, SQLJobFacet
+    from airflow.providers.openlineage.extractors import OperatorLineage
+
+    def dataset(table: Any) -> Dataset:
+        return Dataset(namespace=NAMESPACE, name=f"{table.project}.{table.dataset_id}.{table.table_id}".split("$")[0])
+
+    query, destination = getattr(job, "query", None), job.destination
+    is_hidden = destination is None or destination.dataset_id.startswith("_")  # BigQuery's own, of a SELECT's rows
+    files = [uri.removeprefix("gs://").partition("/") for uri in inputs]
+    return OperatorLineage(
+        inputs=[dataset(table) for table in getattr(job, "referenced_tables", ())]
+        + [Dataset(namespace=f"gs://{bucket}", name=path) for bucket, _, path in files],
+        outputs=[] if is_hidden else [dataset(destination)],
+        run_facets={"externalQuery": ExternalQueryRunFacet(externalQueryId=job.job_id, source=NAMESPACE)},
+        job_facets={"sql": SQLJobFacet(query=query)} if query else {},
+    )

@@ -1,0 +1,1 @@
+"""Operators on the CARTO Data Warehouse."""

@@ -1,0 +1,1 @@
+"""Triggers for what a task waits for in the CARTO Data Warehouse."""

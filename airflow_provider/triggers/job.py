@@ -1,0 +1,143 @@
+"""CartoJobTrigger: waits for a BigQuery job on the triggerer's event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+from asgiref.sync import sync_to_async
+
+from airflow_provider.jobs import error_as_json
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine
+    from typing import Any
+
+    from airflow_provider.hooks.carto import CartoHook
+    from carto_auth_integrations.warehouse import CartoWarehouse
+
+AIRFLOW_CALLS_ON_KILL = hasattr(BaseTrigger, "on_kill")
+"""Whether Airflow says itself that a user took the task away (3.3); before, a trigger is only cancelled, as it is when
+the triggerer stops."""
+
+_under_way: set[asyncio.Future[None]] = set()
+"""What goes on although its trigger is over: the event loop alone would let it be collected."""
+
+
+class CartoJobTrigger(BaseTrigger):
+    """Waits for the end of a job, and fires one event: its `status` is `success`, or `error` with kind and text.
+
+    It carries the connection's id and the job's, never a token; all triggers of one account share the token of their
+    triggerer. A triggerer that restarts takes the wait up again. A job whose task is cleared or marked by a user is
+    cancelled.
+
+    Args:
+        carto_conn_id: The connection.
+        job_id: The BigQuery job.
+        location: Where it runs; None to look where the account's jobs run.
+        deadline: When the job is cancelled, UTC epoch seconds; None to wait for as long as it takes.
+    """
+
+    def __init__(
+        self, carto_conn_id: str, job_id: str, location: str | None = None, deadline: float | None = None
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's is not annotated
+        self.carto_conn_id = carto_conn_id
+        self.job_id = job_id
+        self.location = location
+        self.deadline = deadline
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Give what another process needs to make this trigger."""
+        return "airflow_provider.triggers.carto.CartoJobTrigger", {
+            "carto_conn_id": self.carto_conn_id,
+            "job_id": self.job_id,
+            "location": self.location,
+            "deadline": self.deadline,
+        }
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait for the job."""
+        try:
+            event = await self._outcome()
+        except asyncio.CancelledError:
+            if not AIRFLOW_CALLS_ON_KILL:
+                await _to_its_end(self._cancel(if_unknown=False))
+            raise
+        yield TriggerEvent(event)  # type: ignore[no-untyped-call]  # Airflow's is not annotated
+
+    async def on_kill(self) -> None:
+        """Cancel the job: a user cleared the task, or marked it."""
+        await _to_its_end(self._cancel(if_unknown=True))
+
+    async def _outcome(self) -> dict[str, Any]:
+        job = {"job_id": self.job_id, "location": self.location}
+        timeout = None if self.deadline is None else max(0.0, self.deadline - time.time())
+        try:
+            # Shielded, since asgiref loses what a cancellation says, and by that Airflow knows whether to call on_kill.
+            warehouse = await asyncio.shield(self._warehouse())
+            await warehouse.await_for(self.job_id, location=self.location, timeout=timeout)
+        except Exception as error:
+            return {"status": "error", **job, **error_as_json(error)}
+        return {"status": "success", **job}
+
+    async def _cancel(self, *, if_unknown: bool) -> None:
+        """Cancel the job, unless its task still waits for it: then another triggerer does, or will.
+
+        Airflow 3.3 as well takes triggers from a triggerer that it took for dead, and then says that a user did.
+        """
+        waiting = await self._is_task_waiting()
+        if waiting or (waiting is None and not if_unknown):
+            return
+        try:
+            warehouse = await self._warehouse()
+            await warehouse.acancel(self.job_id, self.location)
+        except Exception as error:
+            self.log.warning("Job %s could not be cancelled: %s", self.job_id, error)
+        else:
+            self.log.info("Job %s is cancelled: its task was cleared, or marked by a user.", self.job_id)
+
+    async def _warehouse(self) -> CartoWarehouse:
+        hook: CartoHook = await sync_to_async(_hook)(self.carto_conn_id)
+        return await hook.aget_carto_warehouse()
+
+    async def _is_task_waiting(self) -> bool | None:
+        """Tell whether the task is still deferred; None if that cannot be known."""
+        try:
+            return await sync_to_async(_state_of)(self.task_instance) == "deferred"
+        except Exception as error:
+            self.log.warning("Airflow does not tell the task's state: %s", error)
+            return None
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Await what has to end: a triggerer cancels a trigger again each second until it is over, and its on_kill too."""
+    task = asyncio.ensure_future(work)
+    _under_way.add(task)
+    task.add_done_callback(_under_way.discard)
+    await asyncio.shield(task)
+
+
+def _hook(carto_conn_id: str) -> CartoHook:
+    """Make a hook, on a thread: its import takes longer than an event loop may stand still."""
+    import carto_auth_integrations.warehouse.warehouse  # noqa: F401  # for the same reason
+    from airflow_provider.hooks.carto import CartoHook
+
+    return CartoHook(carto_conn_id)
+
+
+def _state_of(task_instance: Any) -> str | None:
+    """Ask Airflow for a task's state: its API server, or before 3.0 its database."""
+    ti = task_instance
+    try:
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+    except ImportError:
+        ti.refresh_from_db()
+        return None if ti.state is None else str(ti.state)
+    states = RuntimeTaskInstance.get_task_states(
+        dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
+    )
+    state = states[ti.run_id].get(ti.task_id if ti.map_index < 0 else f"{ti.task_id}_{ti.map_index}")
+    return None if state is None else str(state)

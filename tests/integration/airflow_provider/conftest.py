@@ -1,0 +1,30 @@
+"""Airflow's database, made once, and the sandbox's account as `carto_default`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from carto_auth_integrations.sandbox import Sandbox
+from carto_auth_integrations.warehouse import CartoWarehouse
+from tests.airflow_connection import connection_of, set_connection
+from tests.support import auth_for
+
+
+@pytest.fixture(scope="session")
+def airflow_database() -> None:
+    from airflow.utils.db import initdb
+
+    initdb()
+
+
+@pytest.fixture
+def sandbox(carto_sandbox_bigquery: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Sandbox:
+    set_connection(monkeypatch, connection_of(carto_sandbox_bigquery, tmp_path / "tokens.json"))
+    return carto_sandbox_bigquery
+
+
+@pytest.fixture
+def warehouse(sandbox: Sandbox, tmp_path: Path) -> CartoWarehouse:
+    return auth_for(sandbox, tmp_path).warehouse()

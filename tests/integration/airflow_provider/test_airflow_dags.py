@@ -1,0 +1,120 @@
+"""The example DAGs, and DAGs of the operators' rarer ways, each run to its end by Airflow itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import airflow_provider.example_dags
+from carto_auth_integrations.sandbox import Sandbox
+from carto_auth_integrations.warehouse import CartoWarehouse
+from tests.airflow_tasks import parse_dag, results_of, run_dag, states_of
+
+EXAMPLES = Path(airflow_provider.example_dags.__file__).parent
+
+pytestmark = pytest.mark.usefixtures("airflow_database", "sandbox")
+
+
+def test_the_daily_etl_checks_what_it_loads_and_adds_it_to_the_other_days(warehouse: CartoWarehouse) -> None:
+    run = run_dag(parse_dag("carto_daily_etl", EXAMPLES / "carto_daily_etl.py"))
+
+    assert set(states_of(run).values()) == {"success"}
+    assert results_of(run, "load_visits")["rows"] == 3
+    assert results_of(run, "add_visits")["destination"].endswith(".shared.example_visits")
+    (total,) = warehouse.query("SELECT SUM(visits) AS visits FROM shared.example_visits_by_city").rows
+    assert total == {"visits": 330}
+
+
+def test_mapped_loads_load_each_file_once() -> None:
+    run = run_dag(parse_dag("carto_mapped_loads", EXAMPLES / "carto_mapped_loads.py"))
+
+    assert set(states_of(run).values()) == {"success"}
+    loads = results_of(run, "load_files")
+    assert sorted(load["rows"] for load in loads) == [1, 2, 3]
+    assert len({load["job_id"] for load in loads}) == 3
+    assert [row["days"] for row in results_of(run, "look")["rows"]] == [2, 1, 3]
+
+
+def test_a_deferred_transformation_hands_its_rows_on(sandbox: Sandbox) -> None:
+    run = run_dag(parse_dag("carto_deferrable", EXAMPLES / "carto_deferrable.py"))
+
+    assert set(states_of(run).values()) == {"success"}
+    assert not results_of(run, "transform")["reattached"]
+    assert results_of(run, "report") == "1429 points in cell 1"
+    assert results_of(run, "transform", "carto_job_link").startswith("https://console.cloud.google.com/bigquery?")
+    assert sandbox.stats().count("token") == 1
+
+
+def test_a_retry_finds_the_load_of_the_try_before_and_rows_are_there_once(warehouse: CartoWarehouse) -> None:
+    dag = parse_dag(
+        "load_and_fail",
+        """
+        from datetime import datetime, timedelta, timezone
+        from airflow.providers.common.compat.sdk import dag, task
+
+        def fail_once(context, result=None):
+            if context["ti"].try_number == 1:
+                raise RuntimeError("after the load")
+
+        @dag(schedule=None, start_date=datetime(2026, 1, 1, tzinfo=timezone.utc))
+        def load_and_fail():
+            @task.carto_load(
+                destination="shared.load_and_fail", retries=1, retry_delay=timedelta(0), post_execute=fail_once
+            )
+            def load(ti=None):
+                if ti.try_number > 1:
+                    raise RuntimeError("it need not run again")
+                yield {"id": 1}
+                yield {"id": 2}
+
+            load()
+
+        load_and_fail()
+        """,
+    )
+    before = _count(warehouse, "shared.load_and_fail")
+
+    run = run_dag(dag)
+
+    assert states_of(run) == {"load": "success"}
+    assert results_of(run, "load")["reattached"]
+    assert _count(warehouse, "shared.load_and_fail") - before == 2
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_what_bigquery_finds_wrong_is_the_tasks_own_error(deferrable: bool, tmp_path: Path) -> None:
+    name, told = f"ask_for_nothing_{deferrable}", tmp_path / "error.txt"
+    dag = parse_dag(
+        name,
+        f"""
+        from datetime import datetime, timezone
+        from pathlib import Path
+        from airflow.providers.common.compat.sdk import DAG
+        from airflow_provider.operators.carto import CartoQueryOperator
+
+        with DAG("{name}", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=timezone.utc)):
+            CartoQueryOperator(
+                task_id="ask",
+                sql="SELECT ERROR('no such thing')",
+                deferrable={deferrable},
+                on_failure_callback=lambda context: Path("{told}").write_text(repr(context["exception"])),
+            )
+        """,
+    )
+
+    run = run_dag(dag)
+
+    assert states_of(run) == {"ask": "failed"}
+    assert told.read_text().startswith("BadRequest(")
+    assert "no such thing" in told.read_text()
+
+
+def _count(warehouse: CartoWarehouse, table: str) -> int:
+    from google.api_core.exceptions import NotFound
+
+    try:
+        count: int = warehouse.query(f"SELECT COUNT(*) AS n FROM {table}").rows[0]["n"]
+    except NotFound:
+        return 0
+    return count

@@ -1,0 +1,263 @@
+"""The operators on the sandbox: what comes back, what a retry and a cleared task do, and what a killed task leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowException
+from google.api_core.exceptions import BadRequest, NotFound
+
+from airflow_provider.jobs import idempotency_key
+from airflow_provider.operators.carto import CartoLoadOperator, CartoQueryOperator
+from carto_auth_integrations.sandbox import Sandbox
+from carto_auth_integrations.warehouse import CartoWarehouse
+from tests.airflow_tasks import context_of, execute, parse_dag, run_dag
+from tests.support import Outcome, auth_for, until
+
+ENDLESS = """
+    SELECT COUNT(*) AS n FROM UNNEST(GENERATE_ARRAY(1, 30000)) AS a CROSS JOIN UNNEST(GENERATE_ARRAY(1, 30000)) AS b
+    WHERE MOD(a * b, 7) > MOD(a + b, 5)
+    """
+"""A query of many seconds."""
+
+
+@pytest.fixture
+def name() -> str:
+    return f"t_{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def csv(tmp_path: Path) -> str:
+    (tmp_path / "a.csv").write_text("id,name\n1,x\n2,y\n")
+    return str(tmp_path / "a.csv")
+
+
+def job_of(sandbox: Sandbox, tmp_path: Path, job_id: str) -> Any:
+    return auth_for(sandbox, tmp_path).get_carto_dw_client().get_job(job_id)
+
+
+def count_in(warehouse: CartoWarehouse, table: str) -> int:
+    count: int = warehouse.query(f"SELECT COUNT(*) AS n FROM `{table}`").rows[0]["n"]
+    return count
+
+
+def test_a_query_gives_plain_json_for_xcom(sandbox: Sandbox, name: str) -> None:
+    query = CartoQueryOperator(task_id=name, sql="SELECT @a AS a, DATE '2026-01-01' AS day", parameters={"a": 1})
+
+    result = query.execute(context_of(name))
+
+    assert json.loads(json.dumps(result)) == result
+    assert result["rows"] == [{"a": 1, "day": "2026-01-01"}]
+    assert (result["total_rows"], result["location"], result["reattached"]) == (1, "US", False)
+
+
+def test_no_more_rows_than_asked_for_go_into_xcom(sandbox: Sandbox, name: str) -> None:
+    query = CartoQueryOperator(task_id=name, sql="SELECT * FROM UNNEST(GENERATE_ARRAY(1, 500)) AS n")
+    result = query.execute(context_of(name))
+    assert (len(result["rows"]), result["total_rows"]) == (100, 500)
+
+
+def test_the_job_has_labels_that_lead_back_to_the_task(sandbox: Sandbox, name: str, tmp_path: Path) -> None:
+    query = CartoQueryOperator(task_id=name, sql="SELECT 1", labels={"Team": "Spatial Data"})
+    result = query.execute(context_of(name, run_id="scheduled__2026-01-01T00:00:00+00:00", map_index=3))
+    assert job_of(sandbox, tmp_path, result["job_id"]).labels == {
+        "airflow-dag": "etl",
+        "airflow-task": name,
+        "airflow-run": "scheduled__2026-01-01t00_00_00_00_00",
+        "airflow-map-index": "3",
+        "airflow-try": "1",
+        "team": "spatial_data",
+    }
+
+
+def test_a_retry_finds_its_job_and_a_cleared_task_runs_anew(warehouse: CartoWarehouse, name: str, csv: str) -> None:
+    table = f"shared.{name}"
+    load = CartoLoadOperator(task_id=name, source=csv, destination=table)
+    first = load.execute(context_of(name))
+
+    retry = CartoLoadOperator(task_id=name, source=csv, destination=table)
+    again = retry.execute(context_of(name, try_number=2))
+    assert (again["job_id"], again["reattached"]) == (first["job_id"], True)
+    assert count_in(warehouse, table) == 2
+
+    cleared = CartoLoadOperator(task_id=name, source=csv, destination=table)
+    anew = cleared.execute(context_of(name, try_number=2, max_tries=3))
+    assert not anew["reattached"]
+    assert count_in(warehouse, table) == 4
+
+
+def test_a_key_of_ones_own_takes_the_place_of_the_runs(warehouse: CartoWarehouse, name: str, csv: str) -> None:
+    options: dict[str, Any] = {"source": csv, "destination": f"shared.{name}", "idempotency_key": f"{name} of today"}
+    CartoLoadOperator(task_id="one", **options).execute(context_of("one"))
+    again = CartoLoadOperator(task_id="other", **options).execute(context_of("other", run_id="manual__2"))
+    assert again["reattached"]
+
+
+@pytest.mark.usefixtures("airflow_database", "sandbox")
+def test_airflow_counts_a_clearing_and_no_retry_in_what_the_key_is_made_of() -> None:
+    from airflow.models.taskinstance import clear_task_instances
+    from airflow.utils.session import create_session
+
+    run = run_dag(
+        parse_dag(
+            "fail_and_be_cleared",
+            """
+            from datetime import datetime, timedelta, timezone
+            from airflow.providers.common.compat.sdk import dag, task
+
+            @dag(schedule=None, start_date=datetime(2026, 1, 1, tzinfo=timezone.utc))
+            def fail_and_be_cleared():
+                @task(retries=1, retry_delay=timedelta(0))
+                def tell(ti=None, dag_run=None):
+                    from airflow_provider.jobs import idempotency_key
+                    print(idempotency_key({"ti": ti, "dag_run": dag_run}))
+                    if ti.try_number == 1:
+                        raise RuntimeError
+                    return idempotency_key({"ti": ti, "dag_run": dag_run})
+
+                tell()
+
+            fail_and_be_cleared()
+            """,
+        )
+    )
+    (task,) = run.get_task_instances()
+    second = task.xcom_pull(task_ids="tell")
+    first = idempotency_key({"ti": context_of("tell", run_id=run.run_id, max_tries=1)["ti"], "dag_run": run})
+    assert second == first.replace("etl/", "fail_and_be_cleared/")
+
+    with create_session() as session:
+        clear_task_instances(list(session.merge(run).get_task_instances(session=session)), session)
+    (cleared,) = run.get_task_instances()
+    assert idempotency_key({"ti": cleared, "dag_run": run}) != second
+
+
+def test_runs_of_one_name_in_two_airflows_do_not_meet() -> None:
+    from datetime import datetime, timezone
+
+    here, there = context_of("load"), context_of("load", start=datetime(2026, 1, 2, tzinfo=timezone.utc))
+    assert idempotency_key(here) != idempotency_key(there)
+
+
+def test_each_index_of_a_mapped_task_is_a_job_of_its_own(warehouse: CartoWarehouse, name: str, csv: str) -> None:
+    for index in (0, 1):
+        load = CartoLoadOperator(task_id=name, source=csv, destination=f"shared.{name}")
+        load.execute(context_of(name, map_index=index))
+    assert count_in(warehouse, f"shared.{name}") == 4
+
+
+def test_rows_of_another_tasks_xcom_are_loaded(warehouse: CartoWarehouse, name: str) -> None:
+    rows = [{"id": 1, "at": "POINT(1 2)"}, {"id": 2, "at": None}]
+    load = CartoLoadOperator(task_id=name, source=rows, destination=f"shared.{name}", geometry="at")
+    assert load.execute(context_of(name))["rows"] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"source": "/nowhere.csv"}, FileNotFoundError, "nowhere.csv"),
+        ({"source": None}, TypeError, "NoneType cannot be loaded"),
+        ({"source": []}, ValueError, "no rows"),
+        ({"source": [{"id": 1}], "destination": "visits"}, ValueError, "'visits' is no table"),
+        ({"source": [{"id": 1}], "write_disposition": "ANYHOW"}, ValueError, "write_disposition must be one of"),
+    ],
+)
+def test_a_bad_field_is_named(
+    sandbox: Sandbox, name: str, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    load = CartoLoadOperator(task_id=name, **{"destination": f"shared.{name}", **options})
+    with pytest.raises(error, match=message):
+        load.execute(context_of(name))
+
+
+def test_a_wrong_statement_is_bigquerys_own_error(sandbox: Sandbox, name: str) -> None:
+    with pytest.raises(BadRequest):
+        CartoQueryOperator(task_id=name, sql="SELEC 1").execute(context_of(name))
+
+
+def test_the_link_to_the_job_is_there_while_it_runs(sandbox: Sandbox, name: str) -> None:
+    query, context = CartoQueryOperator(task_id=name, sql=ENDLESS), context_of(name)
+    running = Outcome(lambda: execute(query, context))
+    until(lambda: context["ti"].xcoms)
+
+    (link,) = context["ti"].xcoms.values()
+    assert link.startswith("https://console.cloud.google.com/bigquery?project=carto-dw-ac-sandbox&j=bq:US:carto_etl-")
+    assert not isinstance(running._value, dict)
+
+    query.on_kill()
+    assert isinstance(running.settled(), Exception)
+
+
+def test_a_killed_task_cancels_its_query(sandbox: Sandbox, name: str, tmp_path: Path) -> None:
+    query, context = CartoQueryOperator(task_id=name, sql=ENDLESS), context_of(name)
+    running = Outcome(lambda: execute(query, context))
+    until(lambda: context["ti"].xcoms)
+
+    query.on_kill()
+
+    assert isinstance(running.settled(), Exception)
+    job = job_of(sandbox, tmp_path, query._watch.job_id)
+    assert job.state == "DONE"
+    assert "cancelled" in job.error_result["message"].lower()
+
+
+def test_a_task_killed_during_its_upload_loads_nothing(
+    sandbox: Sandbox, warehouse: CartoWarehouse, name: str, csv: str
+) -> None:
+    sandbox.fault("upload", delay=2, match="^PUT", count=1)
+    load = CartoLoadOperator(task_id=name, source=csv, destination=f"shared.{name}")
+    running = Outcome(lambda: execute(load, context_of(name)))
+    until(lambda: sandbox.stats().count("upload") > 0)  # the POST; the PUT with all bytes is on its way
+
+    load.on_kill()
+
+    error = running.settled()
+    assert isinstance(error, AirflowException)
+    assert "killed" in str(error)
+    again = CartoLoadOperator(task_id=name, source=csv, destination=f"shared.{name}")
+    again.execute(context_of(name, try_number=2))
+    assert count_in(warehouse, f"shared.{name}") == 2
+
+
+def test_a_task_that_is_killed_before_it_has_a_job_is_simply_over() -> None:
+    CartoQueryOperator(task_id="early", sql="SELECT 1").on_kill()
+
+
+@pytest.fixture
+def killed_by_signal() -> Iterator[Any]:
+    """Have a signal kill a task as Airflow does: its handler calls `on_kill` between any two instructions."""
+    previous = signal.getsignal(signal.SIGUSR1)
+    yield lambda operator: signal.signal(signal.SIGUSR1, lambda *_: operator.on_kill())
+    signal.signal(signal.SIGUSR1, previous)
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.02, 0.1, 0.3, 1.0])
+def test_a_signal_ends_a_task_at_any_moment(
+    sandbox: Sandbox, name: str, delay: float, killed_by_signal: Any, tmp_path: Path
+) -> None:
+    query = CartoQueryOperator(task_id=name, sql=ENDLESS)
+    killed_by_signal(query)
+
+    def kill() -> None:
+        until(lambda: query._watch is not None)
+        time.sleep(delay)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    threading.Thread(target=kill, daemon=True).start()
+    with pytest.raises(Exception, match=r"(?i)cancel|killed"):
+        query.execute(context_of(name))
+
+    try:
+        job = job_of(sandbox, tmp_path, query._watch.job_id)
+    except NotFound:
+        return
+    assert job.state == "DONE"
