@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from carto_auth_integrations.login import WORKER_VARIABLES
+
 # Airflow and Prefect make their folders when they are imported, which is before any fixture.
 _ORCHESTRATORS = tempfile.TemporaryDirectory(prefix="carto-tests-")
 os.environ["AIRFLOW_HOME"] = f"{_ORCHESTRATORS.name}/airflow"
@@ -22,7 +24,9 @@ def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     """Point the home folder away from the developer's, and take CARTO's variables out of the environment."""
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(home))
-    monkeypatch.delenv("CI", raising=False)  # where it is set, nobody is asked to log in
+    # Where one of them is set, nobody is asked to log in; Airflow leaves its own behind when a test runs a task.
+    for name in ("CI", *WORKER_VARIABLES):
+        monkeypatch.delenv(name, raising=False)
     for name in [name for name in os.environ if name.startswith("CARTO_") and not name.startswith("CARTO_TEST")]:
         if name != "CARTO_SANDBOX_HOME":
             monkeypatch.delenv(name)
