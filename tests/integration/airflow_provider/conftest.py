@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tests.support import auth_for
 def airflow_database() -> None:
     from airflow.utils.db import initdb
 
+    Path(os.environ["AIRFLOW_HOME"]).mkdir(parents=True, exist_ok=True)  # Airflow 3.0 does not make it itself
     initdb()
 
 
