@@ -118,16 +118,6 @@ class JobWatch:
             _logger().info("Job %s is cancelled.", self.job_id)
 
 
-def plain_result(result: Any) -> dict[str, Any]:
-    """Give a result of the warehouse as plain JSON types, for XCom.
-
-    Args:
-        result: A `QueryResult` or `LoadResult`.
-    """
-    shown = {name: value for name, value in vars(result).items() if not name.startswith("_")}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in shown.items()}
-
-
 def error_as_json(error: Exception) -> dict[str, Any]:
     """Give an error as plain JSON types, so that a task can raise what its trigger met.
 

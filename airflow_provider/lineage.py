@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
+from carto_auth_integrations.warehouse.tables import asset_uri
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
@@ -14,15 +16,14 @@ if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
 
 NAMESPACE = "bigquery"
-"""OpenLineage's name for BigQuery, and the scheme of its assets. https://openlineage.io/docs/spec/naming"""
+"""OpenLineage's name for BigQuery. https://openlineage.io/docs/spec/naming"""
 
 
 def asset_of(table: str) -> Asset:
     """Give the asset of a table, `project.dataset.table`, under the same URI as Google's own provider."""
     from airflow.providers.common.compat.sdk import Asset
 
-    project, dataset, name = table.partition("$")[0].rsplit(".", 2)
-    return Asset(uri=f"{NAMESPACE}://{project}/{dataset}/{name}")
+    return Asset(uri=asset_uri(table))
 
 
 def outlets_of(carto_conn_id: str, destination: str) -> list[AssetAlias]:

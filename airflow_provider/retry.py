@@ -6,10 +6,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from carto_auth_integrations.errors import AccountError, ClientRejected, InteractionRequired, ServiceUnavailable
+from carto_auth_integrations.warehouse.transient import chain_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
 else:
     try:
@@ -39,22 +38,13 @@ class CartoRetryPolicy(RetryPolicy):
         """
         from airflow.sdk.definitions.retry_policy import RetryDecision
 
-        for error in _chain(exception):
+        for error in chain_of(exception):
             if isinstance(error, HOPELESS):
                 return RetryDecision.fail(reason=str(error))
             wait = _wait_of(error)
             if wait is not None:
                 return RetryDecision.retry(delay=timedelta(seconds=wait), reason=f"asked to come back in {wait:g} s")
         return RetryDecision.default()
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Give an error and those behind it: Google's libraries wrap what this package raises."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _wait_of(error: BaseException) -> float | None:

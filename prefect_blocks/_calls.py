@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from prefect.context import FlowRunContext, TaskRunContext
 
+from carto_auth_integrations.account import sha256_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
@@ -47,7 +49,7 @@ def idempotency_key(kind: str, *what: Any) -> str | None:
     if context is None or context.flow_run is None:
         return f"{kind}-{task_run.id}"
     run = context.flow_run.parent_task_run_id or context.flow_run.id
-    digest = sha256(json.dumps([kind, *map(repr, what)]).encode()).hexdigest()[:DIGEST]
+    digest = sha256_of(json.dumps([kind, *map(repr, what)]))[:DIGEST]
     # Kept where Prefect counts the calls of its own: what lives exactly as long as this try of the flow run does.
     keys, own, calls = context.task_run_dynamic_keys, f"carto/{task_run.id}", f"carto/{digest}"
     with _counting:
@@ -77,6 +79,7 @@ def identity_of(source: Any) -> str:
 
     Rows that come once have nothing to be told apart by.
     """
+    from carto_auth_integrations.warehouse.loading import IN_MEMORY
     from carto_auth_integrations.warehouse.loading import identity_of as place_of
 
     if _comes_once(source):
@@ -84,7 +87,7 @@ def identity_of(source: Any) -> str:
     if callable(source):
         return _digest_of_function(source)
     place = place_of(source)
-    return place if place != "rows" else _digest_of(source)
+    return place if place != IN_MEMORY else _digest_of(source)
 
 
 def readable_source(source: Any) -> Any:

@@ -14,6 +14,9 @@ from prefect.assets import Asset
 from prefect.context import AssetContext, TaskRunContext
 from prefect.logging import get_logger
 
+from carto_auth_integrations.warehouse.results import UPLOADING
+from carto_auth_integrations.warehouse.tables import asset_uri
+
 if TYPE_CHECKING:
     from concurrent.futures import Future
     from uuid import UUID
@@ -98,8 +101,7 @@ def materialize(result: LoadResult, seconds: float) -> None:
 
 def asset_key(table: str) -> str:
     """Give a table, `project.dataset.table`, as an asset: `bigquery://project/dataset/table`."""
-    project, dataset, name = table.partition("$")[0].rsplit(".", 2)
-    return f"bigquery://{project}/{dataset}/{name.replace(' ', '_')}"  # Prefect takes no blanks
+    return asset_uri(table).replace(" ", "_")  # Prefect takes no blanks
 
 
 async def acreate_table(result: LoadResult, seconds: float) -> None:
@@ -186,7 +188,7 @@ def per_cent(progress: JobProgress) -> float:
     """Give how far a load is: its upload first, then its job, of which BigQuery says nothing before its end."""
     if progress.state == "DONE":
         return DONE
-    if progress.state == "UPLOADING":
+    if progress.state == UPLOADING:
         return UPLOAD_SHARE * progress.bytes_sent / progress.bytes_total if progress.bytes_total else 0.0
     return UPLOAD_SHARE
 

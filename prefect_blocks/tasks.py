@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from asyncio import to_thread
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from prefect import task
@@ -12,7 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.context import TaskRunContext
 from prefect.logging import get_run_logger
 
-from carto_auth_integrations.warehouse.results import LoadResult, QueryResult
+from carto_auth_integrations.warehouse.results import LoadResult, QueryResult, plain_result
 from carto_auth_integrations.warehouse.warehouse import MAX_ROWS
 
 from . import _calls, _reports
@@ -228,13 +227,10 @@ def _all_labels(labels: Mapping[str, str] | None) -> dict[str, str]:
 
 def _told(result: QueryResult | LoadResult) -> dict[str, Any]:
     """Say in the run's log what came of a job, and give it as plain JSON types."""
-    told = {each.name: getattr(result, each.name) for each in fields(result) if each.repr}
-    if isinstance(result, QueryResult):
-        told["rows"] = list(result.rows)
     if TaskRunContext.get():
         found = " (done by an earlier try)" if result.reattached else ""
         get_run_logger().info("%s%s", _sentence(result), found)
-    return told
+    return plain_result(result)
 
 
 def _sentence(result: QueryResult | LoadResult) -> str:

@@ -11,9 +11,10 @@ from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from airflow_provider.compat import redact
 from airflow_provider.hooks.carto import CartoHook
-from airflow_provider.jobs import JobWatch, error_from_json, idempotency_key, job_labels, plain_result
+from airflow_provider.jobs import JobWatch, error_from_json, idempotency_key, job_labels
 from airflow_provider.lineage import emit_asset, openlineage_of, outlets_of
 from airflow_provider.links.carto import CartoJobLink
+from carto_auth_integrations.warehouse.results import plain_result
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,7 +14,7 @@ import click
 from rich.text import Text
 
 from ..errors import CredentialsError
-from ..warehouse.results import UPLOADING
+from ..warehouse.results import UPLOADING, plain_result
 from .accounts import account_options
 from .output import Failure, console, example, say, verbose_option
 
@@ -89,7 +89,7 @@ def query(
         )
     )
     if as_json:
-        click.echo(json.dumps(_as_json(result), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(plain_result(result), indent=2, ensure_ascii=False))
         return
     if result.rows:
         _show_table(result.rows)
@@ -147,7 +147,7 @@ def load(
         )
     )
     if as_json:
-        click.echo(json.dumps(_as_json(result), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(plain_result(result), indent=2, ensure_ascii=False))
         return
     done = "had been loaded by an earlier try" if result.reattached else "loaded"
     click.echo(
@@ -306,10 +306,6 @@ def _values_of(parameters: Iterable[str]) -> dict[str, str] | None:
             raise click.BadParameter(f"{name} is given twice.", param_hint="--param")
         values[name] = value
     return values or None
-
-
-def _as_json(result: Any) -> dict[str, Any]:
-    return {each.name: getattr(result, each.name) for each in fields(result) if each.repr}
 
 
 def _summary_of(result: QueryResult) -> str:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 CHUNK = 16 * 1024 * 1024
 """Bytes of an upload that are sent at once, and again after a 401: small beside memory, large beside a round trip."""
+IN_MEMORY = "rows"
+"""What names a source that has no place: all of them are one to a key."""
 ROW_GROUP = 16 * 1024 * 1024
 """Bytes of Arrow that are gathered into a row group: small ones grow the file, large ones the memory."""
 
@@ -95,7 +97,7 @@ def identity_of(source: Any) -> str:
         return text if text.startswith("gs://") else str(Path(text).absolute())
     if isinstance(source, (list, tuple)) and all(isinstance(item, str) for item in source):
         return "\n".join(source)
-    return "rows"
+    return IN_MEMORY
 
 
 def uris_of(source: Any) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -125,3 +125,13 @@ class LoadResult:
     rows: int
     bytes: int
     reattached: bool
+
+
+def plain_result(result: QueryResult | LoadResult) -> dict[str, Any]:
+    """Give a result as plain JSON types, for XCom, task results and terminals.
+
+    Args:
+        result: What a query or a load came to.
+    """
+    told = {each.name: getattr(result, each.name) for each in fields(result) if each.repr}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in told.items()}

@@ -44,6 +44,12 @@ def name_of(reference: Mapping[str, str]) -> str:
     return f"{reference['projectId']}.{reference['datasetId']}.{reference['tableId']}".partition("$")[0]
 
 
+def asset_uri(table: str) -> str:
+    """Give a whole name as the asset that Google's own integrations make of it: `bigquery://project/dataset/table`."""
+    project, dataset, name = table.partition("$")[0].rsplit(".", 2)
+    return f"bigquery://{project}/{dataset}/{name}"
+
+
 def checked_disposition(name: str, value: str, known: tuple[str, ...]) -> str:
     """Give a disposition back.
 

@@ -34,7 +34,7 @@ def is_transient(error: BaseException) -> bool:
         error: What was raised; what it was raised from decides where the error itself comes from Google's
             authentication, which wraps this package's errors.
     """
-    for one in _chain(error):
+    for one in chain_of(error):
         if isinstance(one, CredentialsError):
             return isinstance(one, ServiceUnavailable)
         verdict = _verdict(one)
@@ -63,8 +63,8 @@ def _verdict(error: BaseException) -> bool | None:
     return None
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Give an error and those behind it."""
+def chain_of(error: BaseException | None) -> Iterator[BaseException]:
+    """Give an error and those behind it: Google's libraries wrap what this package raises."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
