@@ -2,53 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 from airflow.sdk import dag, task
 
-from airflow_provider.hooks.carto import CartoHook
+from airflow_provider.operators.carto import CartoQueryOperator
 
 AIRPORTS = "shared.airports_airflow"
-BY_COUNTRY = "shared.airports_by_country_airflow"
+BY_COUNTRY = f"""
+    SELECT
+      country,
+      COUNT(*) AS airports,
+      ROUND(AVG(elevation_ft)) AS mean_elevation_ft,
+      ST_CENTROID(ST_UNION_AGG(geom)) AS centroid
+    FROM {AIRPORTS}
+    GROUP BY country
+"""
 
 
 @dag(schedule=None, default_args={"retries": 2, "retry_delay": timedelta(seconds=5)}, tags=["carto"])
 def airports() -> None:
-    """Load the airports, then sum them up. A retried task replaces its table; it never adds to it."""
+    """Load the airports, then sum them up. A retried task takes the job of the try before; it never adds rows twice."""
 
-    @task
-    def load_airports() -> int:
+    @task.carto_load(destination=AIRPORTS, geometry="geom", write_disposition="WRITE_TRUNCATE")
+    def load_airports() -> Iterator[dict[str, Any]]:
         import airportsdata
 
-        rows = (
-            {
+        for airport in airportsdata.load().values():
+            yield {
                 "icao": airport["icao"],
                 "name": airport["name"],
                 "country": airport["country"],
                 "elevation_ft": airport["elevation"],
                 "geom": f"POINT({airport['lon']} {airport['lat']})",
             }
-            for airport in airportsdata.load().values()
-        )
-        warehouse = CartoHook("carto_default").get_carto_warehouse()
-        return warehouse.load(rows, AIRPORTS, geometry="geom", write_disposition="WRITE_TRUNCATE").rows
 
-    @task
-    def sum_up_by_country() -> int:
-        warehouse = CartoHook("carto_default").get_carto_warehouse()
-        warehouse.query(f"""
-            CREATE OR REPLACE TABLE {BY_COUNTRY} AS
-            SELECT
-              country,
-              COUNT(*) AS airports,
-              ROUND(AVG(elevation_ft)) AS mean_elevation_ft,
-              ST_CENTROID(ST_UNION_AGG(geom)) AS centroid
-            FROM {AIRPORTS}
-            GROUP BY country
-        """)
-        return warehouse.query(f"SELECT country FROM {BY_COUNTRY}").total_rows
-
-    load_airports() >> sum_up_by_country()
+    sum_up_by_country = CartoQueryOperator(
+        task_id="sum_up_by_country", sql=BY_COUNTRY, destination="shared.airports_by_country_airflow"
+    )
+    load_airports() >> sum_up_by_country
 
 
 airports()

