@@ -22,6 +22,9 @@ AIRFLOW_CALLS_ON_KILL = hasattr(BaseTrigger, "on_kill")
 """Whether Airflow says itself that a user took the task away (3.3); before, a trigger is only cancelled, as it is when
 the triggerer stops."""
 
+_opening: dict[tuple[asyncio.AbstractEventLoop, str], asyncio.Task[CartoWarehouse]] = {}
+"""Connections that are being read, by loop and id. Triggers that begin together share one reading: hundreds would ask
+the secrets backend as often, and their thread would keep the loop from the interpreter for a tenth of a second."""
 _under_way: set[asyncio.Future[None]] = set()
 """What goes on although its trigger is over: the event loop alone would let it be collected."""
 
@@ -76,8 +79,7 @@ class CartoJobTrigger(BaseTrigger):
         job = {"job_id": self.job_id, "location": self.location}
         timeout = None if self.deadline is None else max(0.0, self.deadline - time.time())
         try:
-            # Shielded, since asgiref loses what a cancellation says, and by that Airflow knows whether to call on_kill.
-            warehouse = await asyncio.shield(self._warehouse())
+            warehouse = await _warehouse(self.carto_conn_id)
             await warehouse.await_for(self.job_id, location=self.location, timeout=timeout)
         except Exception as error:
             return {"status": "error", **job, **error_as_json(error)}
@@ -92,16 +94,12 @@ class CartoJobTrigger(BaseTrigger):
         if waiting or (waiting is None and not if_unknown):
             return
         try:
-            warehouse = await self._warehouse()
+            warehouse = await _warehouse(self.carto_conn_id)
             await warehouse.acancel(self.job_id, self.location)
         except Exception as error:
             self.log.warning("Job %s could not be cancelled: %s", self.job_id, error)
         else:
             self.log.info("Job %s is cancelled: its task was cleared, or marked by a user.", self.job_id)
-
-    async def _warehouse(self) -> CartoWarehouse:
-        hook: CartoHook = await sync_to_async(_hook)(self.carto_conn_id)
-        return await hook.aget_carto_warehouse()
 
     async def _is_task_waiting(self) -> bool | None:
         """Tell whether the task is still deferred; None if that cannot be known."""
@@ -118,6 +116,22 @@ async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
     _under_way.add(task)
     task.add_done_callback(_under_way.discard)
     await asyncio.shield(task)
+
+
+async def _warehouse(carto_conn_id: str) -> CartoWarehouse:
+    """Read a connection, or wait for who reads it already."""
+    key = asyncio.get_running_loop(), carto_conn_id
+    if key not in _opening:
+        _opening[key] = asyncio.create_task(_opened(carto_conn_id))
+        _opening[key].add_done_callback(lambda _: _opening.pop(key))
+    # Shielded for the others, and since asgiref loses what a cancellation says: by that Airflow knows whether to call
+    # on_kill.
+    return await asyncio.shield(_opening[key])
+
+
+async def _opened(carto_conn_id: str) -> CartoWarehouse:
+    hook: CartoHook = await sync_to_async(_hook)(carto_conn_id)
+    return await hook.aget_carto_warehouse()
 
 
 def _hook(carto_conn_id: str) -> CartoHook:

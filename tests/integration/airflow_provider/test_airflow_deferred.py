@@ -15,6 +15,7 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 from google.api_core.exceptions import BadRequest, GoogleAPICallError
 
 from airflow_provider.compat import mask_secret
+from airflow_provider.hooks.carto import CartoHook
 from airflow_provider.operators.carto import CartoLoadOperator, CartoQueryOperator
 from airflow_provider.triggers import job as trigger_module
 from airflow_provider.triggers.carto import CartoJobTrigger
@@ -280,6 +281,27 @@ def test_all_triggers_of_an_account_share_one_token(sandbox: Sandbox, warehouse:
     after = sandbox.stats()
     assert after.count("token") - before.count("token") == 1
     assert after.issued["dw"] - before.issued["dw"] == 1
+
+
+def test_triggers_that_begin_together_read_their_connection_once(
+    warehouse: CartoWarehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, read, get_connection = warehouse.begin_query("SELECT 1").job_id, [], CartoHook.get_connection
+
+    def noted(conn_id: str) -> Any:
+        read.append(conn_id)
+        return get_connection(conn_id)
+
+    monkeypatch.setattr(CartoHook, "get_connection", staticmethod(noted))
+
+    async def gather(conn_id: str) -> list[Any]:
+        triggers = [CartoJobTrigger(conn_id, job, "US") for _ in range(50)]
+        return [event.payload["status"] for event in await asyncio.gather(*(anext(each.run()) for each in triggers))]
+
+    for _ in range(2):  # a connection that changes is read again
+        assert asyncio.run(gather("carto_default")) == ["success"] * 50
+    assert asyncio.run(gather("carto_nowhere")) == ["error"] * 50
+    assert read == ["carto_default", "carto_default", "carto_nowhere"]
 
 
 def test_an_unknown_name_in_the_triggers_module_is_an_attribute_error() -> None:
