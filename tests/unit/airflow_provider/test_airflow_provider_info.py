@@ -64,6 +64,8 @@ def test_airflow_finds_the_hook_by_its_connection_type() -> None:
 
 
 def test_airflow_builds_the_form() -> None:
+    if airflow.__version__.startswith("3.1."):  # its API builds the form with or without; the test of the API sees it
+        pytest.importorskip("flask_appbuilder", reason="without FAB, forms are built in Airflow's API alone")
     manager = ProvidersManager()
     behaviour = manager.field_behaviours["carto"]
     assert behaviour["relabeling"] == {"host": "API base URL", "login": "Client ID", "password": "Client secret"}
