@@ -5,8 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import mask_secret, redact
+    from typing import Any
+
+    from airflow.providers.common.compat.sdk import ResumableJobMixin, mask_secret, redact
 else:
+    try:
+        from airflow.providers.common.compat.sdk import ResumableJobMixin
+    except ImportError:
+
+        class ResumableJobMixin:
+            """Does the same without Airflow's store: each try submits its job."""
+
+            def execute_resumable(self, context: Any) -> Any:
+                """Submit the job, wait for it, and take its result."""
+                job = self.submit_job(context)
+                self.poll_until_complete(job, context)
+                return self.get_job_result(job, context)
+
     try:
         from airflow.providers.common.compat.sdk import mask_secret, redact
     except ImportError:
@@ -15,4 +30,4 @@ else:
         except ImportError:
             from airflow.utils.log.secrets_masker import mask_secret, redact
 
-__all__ = ["mask_secret", "redact"]
+__all__ = ["ResumableJobMixin", "mask_secret", "redact"]

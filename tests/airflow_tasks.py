@@ -26,8 +26,19 @@ def context_of(
     try_number: int = 1,
     max_tries: int = 2,
     start: datetime | None = START,
+    store: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Give what a task instance hands to an operator; what it puts into XCom is in `context["ti"].xcoms`."""
+    """Give what a task instance hands to an operator; what it puts into XCom is in `context["ti"].xcoms`.
+
+    Args:
+        task_id: The task; like the rest, part of what tells one try of one run from others.
+        run_id: The DAG run.
+        map_index: Of a mapped task.
+        try_number: The first try is 1.
+        max_tries: As Airflow counts: a clearing raises it.
+        start: Of the run.
+        store: What the task has remembered in its state store, which tries share; left out, there is none.
+    """
     xcoms: dict[str, Any] = {}
     ti = SimpleNamespace(
         dag_id="etl",
@@ -37,10 +48,13 @@ def context_of(
         try_number=try_number,
         max_tries=max_tries,
         xcoms=xcoms,
+        stats_tags={},
     )
     ti.xcom_push = lambda key, value: xcoms.update({key: value})
     run = SimpleNamespace(dag_id="etl", run_id=run_id, start_date=start)
-    return {"ti": ti, "dag_run": run, "run_id": run_id, "outlet_events": OutletEventAccessors()}
+    state = None if store is None else SimpleNamespace(get=store.get, set=store.__setitem__)
+    outlets = OutletEventAccessors()
+    return {"ti": ti, "dag_run": run, "run_id": run_id, "outlet_events": outlets, "task_state_store": state}
 
 
 def execute(operator: Any, context: dict[str, Any]) -> Any:

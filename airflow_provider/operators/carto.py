@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
-from airflow_provider.compat import redact
+from airflow_provider.compat import ResumableJobMixin, redact
 from airflow_provider.hooks.carto import CartoHook
 from airflow_provider.jobs import JobWatch, error_from_json, idempotency_key, job_labels
 from airflow_provider.lineage import emit_asset, openlineage_of, outlets_of
 from airflow_provider.links.carto import CartoJobLink
+from carto_auth_integrations.account import sha256_of
 from carto_auth_integrations.warehouse.results import plain_result
 
 if TYPE_CHECKING:
@@ -23,19 +24,25 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from airflow.providers.openlineage.extractors import OperatorLineage
     from google.cloud import bigquery
+    from pydantic import JsonValue
 
     from carto_auth_integrations.warehouse import CartoWarehouse, JobReference, LoadResult, QueryResult
 
+KEY_DIGITS = 20
+"""Of the hash by which a task's state store knows the job: 80 bits, among the rounds of one task."""
 MAX_ROWS = 100
 """Rows of a query that go into XCom unless the DAG says otherwise: Airflow keeps them in its database."""
 
 
-class CartoJobOperator(BaseOperator):
+class CartoJobOperator(ResumableJobMixin, BaseOperator):
     """What a query and a load have in common; not to be used by itself.
 
     A retry finds the job of the try before it, whatever ended that: one that runs is waited for, one that has succeeded
     gives its result. A task that was cleared runs anew. `on_kill`, a time limit and, while the task is deferred, a user
     who clears or marks it cancel the job. `execution_timeout` holds for a deferred task too.
+
+    That rests on the job's id. Airflow 3.3's `ResumableJobMixin` also keeps the job in the task's state store, where
+    it is seen and counted; `durable=False` turns only that off.
 
     Args:
         carto_conn_id: The connection.
@@ -76,6 +83,7 @@ class CartoJobOperator(BaseOperator):
         self.deferrable = deferrable
         self.job_link: str | None = None
         self._watch: JobWatch | None = None
+        self._reattached = True
         self._result: QueryResult | LoadResult | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -85,10 +93,50 @@ class CartoJobOperator(BaseOperator):
             CredentialsError: If there is no token to be had.
             google.api_core.exceptions.GoogleAPICallError: If the job failed, as BigQuery says.
         """
-        self.job_link = ""
+        self.job_link, self._watch, self._result, self._reattached = "", None, None, True
         if self.deferrable:
             self._leave_to_triggerer(context)
-        return self._finish(context)
+        # A key of this round: the store outlives a clearing, after which the job has to run anew.
+        self.external_id_key = f"carto_job_{sha256_of(self._key(context))[:KEY_DIGITS]}"
+        result: dict[str, Any] = self.execute_resumable(context)
+        return result
+
+    def submit_job(self, context: Context) -> dict[str, JsonValue]:
+        """Begin the job, or find the one of the try before, and give its id and location."""
+        job = self._begun(context, CartoHook(self.carto_conn_id))
+        self._reattached = job.reattached
+        return {"job_id": job.job_id, "location": job.location}
+
+    def get_job_status(self, external_id: Any, context: Context) -> str:
+        """Give a job's state as BigQuery tells it, or `FAILED`, or `GONE`."""
+        from google.api_core.exceptions import NotFound
+
+        client = CartoHook(self.carto_conn_id).get_carto_dw_client()
+        try:
+            job: Any = client.get_job(external_id["job_id"], location=external_id["location"])
+        except NotFound:
+            return "GONE"
+        return "FAILED" if job.error_result else str(job.state)
+
+    def is_job_active(self, status: str) -> bool:
+        """Tell whether a job is to be waited for."""
+        return status in ("PENDING", "RUNNING")
+
+    def is_job_succeeded(self, status: str) -> bool:
+        """Tell whether a job has a result."""
+        return status == "DONE"
+
+    def poll_until_complete(self, external_id: Any, context: Context) -> dict[str, Any]:  # type: ignore[override]
+        """Wait for the job; give its result, which Airflow returns where it has found the job."""
+        hook = CartoHook(self.carto_conn_id)
+        watch = self._watch_job(context, hook)
+        hook.get_carto_warehouse().wait_for(external_id["job_id"], location=external_id["location"], on_progress=watch)
+        return self.get_job_result(external_id, context)
+
+    def get_job_result(self, external_id: Any, context: Context) -> dict[str, Any]:
+        """Take the result of the job, which has ended."""
+        taken = plain_result(self._result) if self._result else self._finish(context)
+        return {**taken, "reattached": self._reattached}
 
     def execute_complete(
         self, context: Context, event: dict[str, Any], rendered: dict[str, Any] | None = None, reattached: bool = False
@@ -126,10 +174,7 @@ class CartoJobOperator(BaseOperator):
     def _leave_to_triggerer(self, context: Context) -> NoReturn:
         from airflow_provider.triggers.carto import CartoJobTrigger
 
-        hook = CartoHook(self.carto_conn_id)
-        watch = self._watch_job(context, hook)
-        job = self._begin(hook.get_carto_warehouse(), **self._options(context), on_progress=watch)
-        watch.note(job.job_id, job.location)
+        job = self._begun(context, CartoHook(self.carto_conn_id))
         limit = self.execution_timeout
         deadline = None if limit is None else time.time() + limit.total_seconds()
         self.defer(
@@ -137,6 +182,12 @@ class CartoJobOperator(BaseOperator):
             method_name="execute_complete",
             kwargs={"rendered": self._rendered(), "reattached": job.reattached},
         )
+
+    def _begun(self, context: Context, hook: CartoHook) -> JobReference:
+        watch = self._watch_job(context, hook)
+        job = self._begin(hook.get_carto_warehouse(), **self._options(context), on_progress=watch)
+        watch.note(job.job_id, job.location)
+        return job
 
     def _finish(self, context: Context) -> dict[str, Any]:
         hook = CartoHook(self.carto_conn_id)
@@ -154,12 +205,16 @@ class CartoJobOperator(BaseOperator):
             self.log.info("Job %s in %s.", job_id, location)
             self.job_link = CartoJobLink().persist(context, project, location, job_id)
 
-        self._watch = JobWatch(hook.auth, link)
+        if self._watch is None:
+            self._watch = JobWatch(hook.auth, link)
         return self._watch
 
-    def _options(self, context: Context) -> dict[str, Any]:
+    def _key(self, context: Context) -> str:
         self.idempotency_key = self.idempotency_key or idempotency_key(context)
-        return {"idempotency_key": self.idempotency_key, "labels": {**job_labels(context), **(self.labels or {})}}
+        return self.idempotency_key
+
+    def _options(self, context: Context) -> dict[str, Any]:
+        return {"idempotency_key": self._key(context), "labels": {**job_labels(context), **(self.labels or {})}}
 
     def _rendered(self) -> dict[str, Any]:
         return _harmless({name: getattr(self, name) for name in self.kept_while_deferred})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import threading
 import time
 import uuid
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import airflow
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException
 from google.api_core.exceptions import BadRequest, NotFound
@@ -28,6 +30,8 @@ ENDLESS = """
     WHERE MOD(a * b, 7) > MOD(a + b, 5)
     """
 """A query of many seconds."""
+
+needs_store = pytest.mark.skipif(airflow.__version__ < "3.3", reason="tasks remember their jobs from Airflow 3.3 on")
 
 
 @pytest.fixture
@@ -93,6 +97,44 @@ def test_a_retry_finds_its_job_and_a_cleared_task_runs_anew(warehouse: CartoWare
     anew = cleared.execute(context_of(name, try_number=2, max_tries=3))
     assert not anew["reattached"]
     assert count_in(warehouse, table) == 4
+
+
+@needs_store
+def test_a_task_remembers_its_job_until_it_is_cleared(
+    warehouse: CartoWarehouse, name: str, csv: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, store = f"shared.{name}", {}
+
+    def load(**context: Any) -> Any:
+        operator = CartoLoadOperator(task_id=name, source=csv, destination=table)
+        return operator.execute(context_of(name, store=store, **context))
+
+    with monkeypatch.context() as dying:
+        dying.setattr(CartoWarehouse, "wait_for", lambda *_, **__: sys.exit("the worker dies"))
+        with pytest.raises(SystemExit):
+            load()
+    ((key, job),) = store.items()
+    again = load(try_number=2)
+    assert (again["job_id"], again["location"], again["reattached"]) == (job["job_id"], job["location"], True)
+    assert load(try_number=3) == again
+
+    store[key] = {"job_id": "carto_nowhere", "location": "US"}
+    assert load(try_number=4) == again, "a job is found by its id all the same"
+    assert count_in(warehouse, table) == 2
+
+    assert not load(try_number=5, max_tries=6)["reattached"]
+    assert count_in(warehouse, table) == 4
+
+
+@needs_store
+def test_a_failed_job_that_a_task_remembers_is_begun_anew(sandbox: Sandbox, name: str) -> None:
+    store: dict[str, Any] = {}
+    for attempt in (1, 2):
+        query = CartoQueryOperator(task_id=name, sql="SELECT ERROR('no such thing')")
+        with pytest.raises(BadRequest, match="no such thing"):
+            query.execute(context_of(name, try_number=attempt, store=store))
+        (job,) = store.values()
+        assert job["job_id"].endswith(f"_{attempt}")
 
 
 def test_a_key_of_ones_own_takes_the_place_of_the_runs(warehouse: CartoWarehouse, name: str, csv: str) -> None:
