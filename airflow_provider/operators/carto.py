@@ -83,7 +83,7 @@ class CartoJobOperator(ResumableJobMixin, BaseOperator):
         self.deferrable = deferrable
         self.job_link: str | None = None
         self._watch: JobWatch | None = None
-        self._reattached = True
+        self._reattached: bool | None = None
         self._result: QueryResult | LoadResult | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -93,7 +93,7 @@ class CartoJobOperator(ResumableJobMixin, BaseOperator):
             CredentialsError: If there is no token to be had.
             google.api_core.exceptions.GoogleAPICallError: If the job failed, as BigQuery says.
         """
-        self.job_link, self._watch, self._result, self._reattached = "", None, None, True
+        self.job_link, self._watch, self._result, self._reattached = "", None, None, None
         if self.deferrable:
             self._leave_to_triggerer(context)
         # A key of this round: the store outlives a clearing, after which the job has to run anew.
@@ -136,7 +136,8 @@ class CartoJobOperator(ResumableJobMixin, BaseOperator):
     def get_job_result(self, external_id: Any, context: Context) -> dict[str, Any]:
         """Take the result of the job, which has ended."""
         taken = plain_result(self._result) if self._result else self._finish(context)
-        return {**taken, "reattached": self._reattached}
+        # A job that was begun in this very try is found again when its result is taken.
+        return taken if self._reattached is None else {**taken, "reattached": self._reattached}
 
     def execute_complete(
         self, context: Context, event: dict[str, Any], rendered: dict[str, Any] | None = None, reattached: bool = False
