@@ -16,6 +16,7 @@ from carto_auth_integrations.login import WORKER_VARIABLES
 # Airflow and Prefect make their folders when they are imported, which is before any fixture.
 _ORCHESTRATORS = tempfile.TemporaryDirectory(prefix="carto-tests-")
 os.environ["AIRFLOW_HOME"] = f"{_ORCHESTRATORS.name}/airflow"
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"  # one of 3.0's cannot be imported without a further provider
 os.environ["PREFECT_HOME"] = f"{_ORCHESTRATORS.name}/prefect"
 
 
