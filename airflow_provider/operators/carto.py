@@ -126,7 +126,9 @@ class CartoJobOperator(ResumableJobMixin, BaseOperator):
         """Tell whether a job has a result."""
         return status == "DONE"
 
-    def poll_until_complete(self, external_id: Any, context: Context) -> dict[str, Any]:  # type: ignore[override]
+    def poll_until_complete(  # type: ignore[override]  # Airflow's says None, and yet what it gives is returned
+        self, external_id: Any, context: Context
+    ) -> dict[str, Any]:
         """Wait for the job; give its result, which Airflow returns where it has found the job."""
         hook = CartoHook(self.carto_conn_id)
         watch = self._watch_job(context, hook)
