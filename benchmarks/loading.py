@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import pyarrow
+    from google.cloud import bigquery
 
     from carto_auth_integrations import CartoAuth
+    from carto_auth_integrations.warehouse import CartoWarehouse
 
 ROWS, ROWS_PER_BATCH = 5_000_000, 100_000
 """About 500 MB as Parquet, in batches of ten: what a database's cursor hands on."""
@@ -48,7 +50,7 @@ TICK = 0.001
 LATE = 0.02
 """Seconds of a pause that is too long: a frame and a bit, and far below any heartbeat's patience."""
 IDLE = 20.0
-"""Seconds for which an idle loop is watched."""
+"""Seconds that those sleep."""
 BLOCK = 1 << 20
 """Bytes that the server throws away at once."""
 MEGABYTE = 1e6
@@ -397,16 +399,14 @@ async def watched(work: Any) -> Watched:
     )
 
 
-async def our_jobs(url: str, jobs: int = JOBS) -> None:
+async def our_jobs(warehouse: CartoWarehouse, jobs: int = JOBS) -> None:
     """Await them with this package."""
-    warehouse = auth_at(url).warehouse()
     results = await asyncio.gather(*(warehouse.aquery(f"SELECT {number}") for number in range(jobs)))
     assert [len(result.rows) for result in results] == [1] * jobs
 
 
-async def their_jobs(url: str, jobs: int = JOBS) -> None:
+async def their_jobs(client: bigquery.Client, jobs: int = JOBS) -> None:
     """Await them as the loop's default executor does it: a thread for each that fits."""
-    client = auth_at(url).get_carto_dw_client()
 
     def query(number: int) -> int:
         return len(list(client.query(f"SELECT {number}", api_method="INSERT").result()))
@@ -414,28 +414,28 @@ async def their_jobs(url: str, jobs: int = JOBS) -> None:
     await asyncio.gather(*(asyncio.to_thread(query, number) for number in range(jobs)))
 
 
-async def no_jobs(_url: str) -> None:
-    """Do nothing for as long: what this machine does to any loop."""
-    await asyncio.sleep(IDLE)
+async def no_jobs(jobs: int = JOBS) -> None:
+    """Have as many coroutines only sleep: what asyncio and this machine do to any loop."""
+    await asyncio.gather(*(asyncio.sleep(IDLE) for _ in range(jobs)))
 
 
-async def warm(work: Callable[..., Any], url: str) -> Watched:
+async def warm(work: Callable[..., Any], client: Any) -> Watched:
     """Watch a second go: whatever is imported and made on first use is there.
 
     Python's garbage collector leaves that alone: a walk through all that pandas is made of takes 60 ms and more,
     holds the interpreter and is nobody's here.
     """
-    await work(url, 1)
+    await work(client, 1)
     gc.collect()
     gc.freeze()
-    return await watched(work(url))
+    return await watched(work(client))
 
 
 WATCHES: dict[str, Callable[[str], Any]] = {
-    "an idle loop": lambda url: watched(no_jobs(url)),
-    "ours, in a new process": lambda url: watched(our_jobs(url)),
-    "ours, warm": lambda url: warm(our_jobs, url),
-    "asyncio.to_thread, warm": lambda url: warm(their_jobs, url),
+    "coroutines that sleep": lambda _: watched(no_jobs()),
+    "ours, in a new process": lambda url: watched(our_jobs(auth_at(url).warehouse())),
+    "ours, warm": lambda url: warm(our_jobs, auth_at(url).warehouse()),
+    "asyncio.to_thread, warm": lambda url: warm(their_jobs, auth_at(url).get_carto_dw_client()),
 }
 
 

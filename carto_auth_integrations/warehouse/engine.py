@@ -10,7 +10,7 @@ from .jobs import find_or_begin, valid_labels, wait
 from .queries import first_rows, query_plan
 from .rest import JobsApi, not_found, retried
 from .results import JobReference, LoadResult, QueryResult
-from .steps import Long
+from .steps import LONG
 from .tables import destination_of, name_of
 from .warehouse import MAX_ROWS
 
@@ -42,7 +42,7 @@ class Engine:
         self._auth = auth
         self._api = JobsApi(auth)
         self._made: bigquery.Client | None = None
-        self._making, self._planning, self._remembering = Lock(), Lock(), Lock()
+        self._making, self._remembering = Lock(), Lock()
         self._places: dict[str, str | None] = {}
 
     def query(
@@ -87,12 +87,8 @@ class Engine:
     def _begun_query(
         self, sql: str, *, on_progress: Callable[[JobProgress], None] | None = None, **what: Any
     ) -> Steps[tuple[Job, bool]]:
-        plan = yield partial(self._query_plan, sql, **what)
+        plan = query_plan(self._api, self._auth.account, sql, **what)
         return (yield from self._begun(plan, on_progress))
-
-    def _query_plan(self, sql: str, **what: Any) -> JobPlan:
-        with self._planning:  # threads that compute all at once would keep the interpreter from an event loop
-            return query_plan(self._api, self._auth.account, sql, **what)
 
     def load(
         self,
@@ -129,7 +125,8 @@ class Engine:
         on_progress: Callable[[JobProgress], None] | None = None,
         **how: Any,
     ) -> Steps[tuple[Job, bool]]:
-        plan = yield Long(partial(self._load_plan, source, destination, on_progress=on_progress, **how))
+        yield LONG
+        plan = self._load_plan(source, destination, on_progress=on_progress, **how)
         return (yield from self._begun(plan, on_progress))
 
     def _load_plan(
@@ -166,19 +163,14 @@ class Engine:
         )
 
     def _begun(self, plan: JobPlan, on_progress: Callable[[JobProgress], None] | None) -> Steps[tuple[Job, bool]]:
-        def note(progress: JobProgress) -> None:
-            self._remember(progress.job_id, progress.location)
-            if on_progress:
-                on_progress(progress)
-
-        job, reattached = yield from find_or_begin(self._api, plan, note)
+        job, reattached = yield from find_or_begin(self._api, plan, on_progress, self._remember)
         self._remember(job.job_id, job.location)
         return job, reattached
 
     def _ended(self, job: Job, timeout: float | None, on_progress: Callable[[JobProgress], None] | None) -> Steps[Job]:
         job = yield from wait(self._api, job, timeout=timeout, on_progress=on_progress)
         if job.failed:
-            yield partial(_raise_what_bigquery_says, self.client, job)
+            _raise_what_bigquery_says(self.client, job)
         return job
 
     def wait_for(
@@ -199,12 +191,12 @@ class Engine:
 
     def _asked(self, call: Callable[[str, str | None], Any], job_id: str, location: str | None) -> Steps[Any]:
         """Call for a job where it is, as far as that is known."""
-        yield self._api.project  # if there is no token to be had, that is told at once
+        self._api.project()  # if there is no token to be had, that is told at once
         place = location or self._places.get(job_id) or self._auth.account.location
         answer = yield from retried(partial(call, job_id, place))
         if answer:
             return answer
-        raise (yield partial(not_found, job_id, place))
+        raise not_found(job_id, place)
 
     def _remember(self, job_id: str, location: str | None) -> None:
         with self._remembering:

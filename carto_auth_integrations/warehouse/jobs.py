@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ..account import sha256_of
 from .rest import not_found, retried
 from .results import PENDING, JobProgress
+from .steps import NOW, Here
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -65,7 +66,10 @@ class JobPlan:
 
 
 def find_or_begin(
-    api: JobsApi, plan: JobPlan, on_progress: Callable[[JobProgress], None] | None = None
+    api: JobsApi,
+    plan: JobPlan,
+    on_progress: Callable[[JobProgress], None] | None = None,
+    remember: Callable[[str, str | None], None] | None = None,
 ) -> Steps[tuple[Job, bool]]:
     """Take the job if an earlier try has begun it and it has not failed, else begin it.
 
@@ -73,6 +77,7 @@ def find_or_begin(
         api: Where the job runs.
         plan: Which job.
         on_progress: Called before the job is begun.
+        remember: Takes the job's id and location, before that.
 
     Returns:
         The job, and whether it was there already.
@@ -86,8 +91,11 @@ def find_or_begin(
         job_id = plan.job_id(attempt)
         job = (yield from retried(partial(api.get, job_id, plan.location))) if plan.key is not None else None
         if job is None:
+            if remember:
+                remember(job_id, plan.location)
             if on_progress:
-                on_progress(JobProgress(job_id, plan.first_state, 0.0, location=plan.location))
+                yield Here(partial(on_progress, JobProgress(job_id, plan.first_state, 0.0, location=plan.location)))
+            yield NOW  # a caller that has been cancelled begins nothing
             job, reattached = yield from _begin(api, plan, job_id)
             if not reattached:
                 return job, False
@@ -126,7 +134,8 @@ def wait(
     pause = FIRST_PAUSE
     while True:
         if on_progress:
-            on_progress(JobProgress(job.job_id, job.state, time.monotonic() - started, location=job.location))
+            seconds = time.monotonic() - started
+            yield Here(partial(on_progress, JobProgress(job.job_id, job.state, seconds, location=job.location)))
         if job.state == "DONE":
             return job
         if timeout is not None and time.monotonic() - started > timeout:
@@ -136,7 +145,7 @@ def wait(
         pause = min(pause * 1.5, LONGEST_PAUSE)
         found = yield from retried(partial(api.get, job.job_id, job.location))
         if found is None:
-            raise (yield partial(not_found, job.job_id, job.location))
+            raise not_found(job.job_id, job.location)
         job = found
 
 

@@ -16,7 +16,7 @@ from .files import BIGQUERY_FORMATS, FORMATS, format_of, geojson_batches, geopar
 from .jobs import JobPlan
 from .rest import Job, retried
 from .results import PENDING, UPLOADING, JobProgress
-from .steps import Long
+from .steps import LONG
 from .tables import CREATE_DISPOSITIONS, WRITE_DISPOSITIONS, checked_disposition, name_of, reference_to
 
 if TYPE_CHECKING:
@@ -216,8 +216,8 @@ def load_plan(
     def begin(job_id: str) -> Steps[Job]:
         if uris_of(source):
             return (yield from retried(partial(send, job_id)))
-        job: Job = yield Long(partial(send, job_id))  # once: a stream cannot be read again, and a chunk is sent again
-        return job
+        yield LONG
+        return send(job_id)  # once: a stream cannot be read again, and a chunk is sent again
 
     def is_same(job: Job) -> bool:
         there = job.configured("load").get("destinationTable")

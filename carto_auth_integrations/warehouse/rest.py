@@ -6,7 +6,6 @@ import json
 import os
 import time
 from dataclasses import dataclass
-from functools import partial
 from random import random
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
@@ -213,7 +212,7 @@ def not_found(job_id: str, location: str | None) -> Exception:
 
 
 def retried(call: Callable[[], T]) -> Steps[T]:
-    """Make a call, and again while that may help; the pauses are the driver's and hold no thread.
+    """Make a call, and again while that may help; the pauses hold no thread.
 
     Args:
         call: One that may be made twice.
@@ -221,13 +220,10 @@ def retried(call: Callable[[], T]) -> Steps[T]:
     pause, give_up = FIRST_PAUSE, time.monotonic() + PATIENCE
     while True:
         try:
-            answer: T = yield call
+            return call()
         except Exception as error:
-            passes = yield partial(is_transient, error)  # a step of its own, for what it imports
-            if not passes or time.monotonic() + pause > give_up:
+            if not is_transient(error) or time.monotonic() + pause > give_up:
                 raise
-        else:
-            return answer
         yield pause * random()
         pause = min(pause * 2, LONGEST_PAUSE)
 

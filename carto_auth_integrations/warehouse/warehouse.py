@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from .steps import adrive, drive, one
+from .steps import adrive, drive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -77,7 +76,7 @@ class CartoWarehouse:
 
         A coroutine that is cancelled leaves the job running: a later call with the same key finds it, `cancel` ends it.
         """
-        return await adrive((await self._aready()).query(sql, **options))
+        return await adrive(lambda: self._ready().query(sql, **options))
 
     def load(
         self,
@@ -135,7 +134,7 @@ class CartoWarehouse:
 
         A thread of those for uploads reads the source, sends it, and calls `on_progress` meanwhile.
         """
-        return await adrive((await self._aready()).load(source, destination, **options))
+        return await adrive(lambda: self._ready().load(source, destination, **options))
 
     def begin_query(
         self,
@@ -169,7 +168,7 @@ class CartoWarehouse:
 
     async def abegin_query(self, sql: str, **options: Any) -> JobReference:
         """Begin a query, like `begin_query`, without holding the event loop."""
-        return await adrive((await self._aready()).begin_query(sql, **options))
+        return await adrive(lambda: self._ready().begin_query(sql, **options))
 
     def begin_load(self, source: Any, destination: str, **options: Any) -> JobReference:
         """Send the data and begin the load, or find the one that was begun with its key, and do not wait for its end.
@@ -190,7 +189,7 @@ class CartoWarehouse:
 
     async def abegin_load(self, source: Any, destination: str, **options: Any) -> JobReference:
         """Begin a load, like `begin_load`, without holding the event loop."""
-        return await adrive((await self._aready()).begin_load(source, destination, **options))
+        return await adrive(lambda: self._ready().begin_load(source, destination, **options))
 
     def wait_for(
         self,
@@ -219,7 +218,7 @@ class CartoWarehouse:
 
     async def await_for(self, job_id: str, **options: Any) -> None:
         """Wait for the end of a job, like `wait_for`, without holding the event loop and without a thread for each."""
-        await adrive((await self._aready()).wait_for(job_id, **options))
+        await adrive(lambda: self._ready().wait_for(job_id, **options))
 
     def cancel(self, job_id: str, location: str | None = None) -> None:
         """Ask BigQuery to cancel a job; one that has ended stays as it is.
@@ -235,7 +234,7 @@ class CartoWarehouse:
 
     async def acancel(self, job_id: str, location: str | None = None) -> None:
         """Ask BigQuery to cancel a job, like `cancel`, without holding the event loop."""
-        await adrive((await self._aready()).cancel(job_id, location))
+        await adrive(lambda: self._ready().cancel(job_id, location))
 
     def _ready(self) -> Engine:
         """Give what does the work; imported on first use, which takes longer than an event loop may be held."""
@@ -245,12 +244,6 @@ class CartoWarehouse:
 
                 self._engine = Engine(self._auth)
             return self._engine
-
-    async def _aready(self) -> Engine:
-        """Give what does the work, imported on another thread."""
-        if f"{__package__}.engine" not in sys.modules:
-            await adrive(one(self._ready))
-        return self._ready()
 
     def __repr__(self) -> str:
         return f"CartoWarehouse({self._auth!r})"

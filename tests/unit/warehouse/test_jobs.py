@@ -6,7 +6,6 @@ import copy
 import re
 import unicodedata
 from collections.abc import Callable, Generator
-from functools import partial
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from requests import ConnectionError as LostConnection
 from carto_auth_integrations.warehouse import jobs
 from carto_auth_integrations.warehouse.jobs import JobPlan, find_or_begin, valid_labels, wait
 from carto_auth_integrations.warehouse.results import JobProgress
+from carto_auth_integrations.warehouse.steps import NOW, Here
 
 LONGEST_ID = 1024
 """Characters of a job id. https://cloud.google.com/bigquery/docs/running-jobs#generate-jobid"""
@@ -85,28 +85,24 @@ class FakeApi:
 
 
 def plan_of(begin: Callable[[str], Any], key: str | None = "key", what: str = "what", **fields: Any) -> JobPlan:
-    def steps(job_id: str) -> Generator[Any, Any, Any]:
-        return (yield partial(begin, job_id))
+    def steps(job_id: str) -> Generator[Any, None, Any]:
+        return begin(job_id)
+        yield
 
     return JobPlan(key, what, steps, **{"is_same": lambda _: True, "location": None, **fields})
 
 
 def taken(steps: Any, pauses: list[float] | None = None) -> Any:
     """Take the steps, without the pauses."""
-    answer, error = None, None
     while True:
         try:
-            step = steps.throw(error) if error else steps.send(answer)
+            step = next(steps)
         except StopIteration as end:
             return end.value
-        if not callable(step):
-            if pauses is not None:
-                pauses.append(step)
-            continue
-        try:
-            answer, error = step(), None
-        except Exception as raised:
-            error = raised
+        if isinstance(step, Here):
+            step.call()
+        elif step != NOW and pauses is not None:
+            pauses.append(step)
 
 
 def run(api: Any, plan: JobPlan, *, on_progress: Any = None, **options: Any) -> Any:
