@@ -232,6 +232,7 @@ def test_a_coroutine_cancelled_before_its_turn_begins_nothing() -> None:
         late = asyncio.ensure_future(adrive(partial(calling, lambda: begun.append(True))))
         await asyncio.sleep(0.1)
         late.cancel()
+        await asyncio.wait([late])
         gate.set()
         await asyncio.gather(*busy)
         await adrive(partial(waiting, 0.1))
