@@ -104,7 +104,10 @@ class _Journey:
     def leg(self) -> asyncio.Future[Here | None]:
         """Set out, and give what comes with the next step that is the caller's, or with None at the end."""
         future = self._future = self._loop.create_future()
-        _short.put(self)
+        if _departing.loop is not self._loop:
+            _departing.loop, _departing.journeys = self._loop, []
+            self._loop.call_soon(_depart, _departing.journeys)
+        _departing.journeys.append(self)
         return future
 
     def leave(self) -> None:
@@ -126,16 +129,16 @@ class _Journey:
             step = self._taken(crew)
         except StopIteration as end:
             self.result = end.value
-            self._tell(None)
+            self.tell(None)
         except BaseException as error:  # the caller's, whatever it is
-            self._tell(None, error)
+            self.tell(None, error)
         else:
             if isinstance(step, Here):
-                self._tell(step)
+                self.tell(step)
             elif isinstance(step, Long):
                 _long.put(self)
             elif step is not None:
-                _short.put(self, step)
+                _short.put(self, pause=step)
 
     def _taken(self, crew: _Crew) -> Step | None:
         """Take steps, and give the first one that is not for this thread; None if the caller has left."""
@@ -157,7 +160,8 @@ class _Journey:
         steps.close()
         return None
 
-    def _tell(self, step: Here | None, error: BaseException | None = None) -> None:
+    def tell(self, step: Here | None, error: BaseException | None = None) -> None:
+        """Wake the coroutine, with a step that is the caller's, with an error, or with None at the end."""
         future = self._future
         if future is None:
             return
@@ -174,6 +178,29 @@ def _settle(future: asyncio.Future[Here | None], step: Here | None, error: BaseE
         future.set_result(step)
     else:
         future.set_exception(error)
+
+
+class _Departing(threading.local):
+    """Who sets out with all that this thread's event loop has in hand.
+
+    They go together: of a thousand coroutines that begin at once, the first one's calls would take the interpreter from
+    the others.
+    """
+
+    loop: asyncio.AbstractEventLoop | None = None
+    journeys: list[_Journey]
+
+
+_departing = _Departing()
+
+
+def _depart(journeys: list[_Journey]) -> None:
+    _departing.loop = None
+    try:
+        _short.put(*journeys)
+    except RuntimeError as error:  # the machine gives no thread at all
+        for journey in journeys:
+            journey.tell(None, error)
 
 
 class _Crew:
@@ -200,16 +227,18 @@ class _Crew:
         self._hired = self._idle = 0
         self._watch: int | None = None  # which of the idle threads wakes when the first pause is over
 
-    def put(self, journey: _Journey, pause: float = NOW) -> None:
-        """Have a thread go on with a journey.
+    def put(self, *journeys: _Journey, pause: float = NOW) -> None:
+        """Have threads go on with journeys.
 
         Args:
-            journey: Whose steps.
+            journeys: Whose steps.
             pause: Seconds until then.
         """
         with self._lock:
-            heappush(self._waiting, (time.monotonic() + pause, next(self._numbers), journey))
-            if self._waiting[0][2] is journey:  # before all that the watch knows of
+            when = time.monotonic() + pause
+            for journey in journeys:
+                heappush(self._waiting, (when, next(self._numbers), journey))
+            if self._waiting[0][2] in journeys:  # before all that the watch knows of
                 self._watch = None
                 self._change.notify()
             starts = not self._hired

@@ -378,6 +378,22 @@ def test_whoever_is_due_first_goes_on_first_whenever_it_came() -> None:
     assert time.monotonic() - started < 10
 
 
+def test_a_loop_that_ended_before_its_coroutines_set_out_leaves_the_next_one_alone() -> None:
+    async def leave() -> None:
+        asyncio.get_running_loop().call_soon(asyncio.get_running_loop().stop)
+        await adrive(partial(calling, lambda: 1))
+
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(leave())
+    with pytest.raises(RuntimeError, match="stopped before"):
+        loop.run_until_complete(task)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        loop.run_until_complete(task)
+    loop.close()
+    assert driven_async(partial(calling, lambda: 7)) == 7
+
+
 def test_two_loops_on_two_threads_are_served() -> None:
     answers: list[int] = []
 
