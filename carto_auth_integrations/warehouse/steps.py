@@ -74,6 +74,7 @@ async def adrive(begin: Callable[[], Steps[T]]) -> T:
     from asyncio import get_running_loop
 
     journey = _Journey(begin, get_running_loop())
+    del begin  # and all that it holds, as soon as it has been called
     try:
         while (step := await journey.leg()) is not None:
             step.call()
