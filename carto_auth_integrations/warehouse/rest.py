@@ -26,6 +26,9 @@ T = TypeVar("T")
 
 CONNECTIONS = 16
 """Connections that are kept for the next call: as many as there are threads that make calls, and some to spare."""
+REPLACEMENTS = 2
+"""Tokens that a call may have refused before a 401 is its answer: as google-auth has it. One is not enough, for all
+tokens may have been revoked at once, and the next one is another process's that still rests in the store."""
 FIRST_PAUSE, LONGEST_PAUSE, PATIENCE = 1.0, 60.0, 600.0
 """Seconds before a call is made again, doubled each time, and for how long: as google's own client has it."""
 
@@ -143,13 +146,15 @@ class JobsApi:
     def _answer(
         self, method: str, path: str, query: Mapping[str, Any], body: Mapping[str, Any] | None = None
     ) -> requests.Response:
-        """Make a call; after a 401, once more with another token."""
-        token = self._auth.carto_dw_token(interactive=False)
-        response = self._send(token, method, path, query, body)
-        if response.status_code != 401:
-            return response
-        self._auth.reject_carto_dw_token(token)
-        return self._send(self._auth.carto_dw_token(interactive=False), method, path, query, body)
+        """Make a call; after a 401, again with another token."""
+        left = REPLACEMENTS
+        while True:
+            token = self._auth.carto_dw_token(interactive=False)
+            response = self._send(token, method, path, query, body)
+            if response.status_code != 401 or not left:
+                return response
+            self._auth.reject_carto_dw_token(token)
+            left -= 1
 
     def _send(
         self, token: Token, method: str, path: str, query: Mapping[str, Any], body: Mapping[str, Any] | None

@@ -12,6 +12,7 @@ from google.cloud import bigquery
 
 from carto_auth_integrations import CartoAuth
 from carto_auth_integrations.sandbox import Sandbox
+from tests.processes import run_processes
 
 LIFETIME = 2.0
 """Seconds a token lives here."""
@@ -53,6 +54,28 @@ def test_a_token_that_is_revoked_early_is_replaced_by_one_exchange(auth: CartoAu
         assert len(list(pool.map(lambda _: list(client.query_and_wait("SELECT 1")), range(8)))) == 8
 
     assert carto_sandbox.stats().count("dw_token") == 2
+
+
+def test_tokens_of_two_processes_that_are_revoked_at_once_are_both_replaced(
+    auth: CartoAuth, carto_sandbox: Sandbox, tmp_path: Path
+) -> None:
+    carto_sandbox.set_lifetimes(dw=3600, carto=3600)
+    mine = auth.carto_dw_token()
+    fields = {**carto_sandbox.account, "token_store": str(tmp_path / "tokens.json")}
+    run_processes(
+        1,
+        f"""
+        from carto_auth_integrations import CartoAuth
+        auth = CartoAuth.from_mapping({fields!r})
+        auth.reject_carto_dw_token(auth.carto_dw_token())
+        auth.carto_dw_token()
+        """,
+    )
+    assert auth.carto_dw_token() == mine, "and another one rests in the store"
+    carto_sandbox.revoke("dw")
+
+    assert auth.warehouse().query("SELECT 1 AS one").rows == ({"one": 1},)
+    assert carto_sandbox.stats().count("dw_token") == 3
 
 
 def test_an_upload_goes_on_past_the_end_of_its_token(

@@ -418,13 +418,16 @@ def test_a_coroutine_that_is_cancelled_leaves_a_job_that_the_next_try_takes(
     assert (result.job_id, result.reattached) == (seen[0].job_id, True)
 
 
-def test_queries_go_on_past_the_end_of_many_tokens(carto_sandbox_bigquery: Sandbox, tmp_path: Path) -> None:
-    carto_sandbox_bigquery.set_lifetimes(dw=1)
+def test_a_query_goes_on_where_its_token_ends_between_two_calls(
+    carto_sandbox_bigquery: Sandbox, tmp_path: Path
+) -> None:
     warehouse = auth_for(carto_sandbox_bigquery, tmp_path).warehouse()
-    end = time.monotonic() + 3
-    while time.monotonic() < end:
-        assert warehouse.query("SELECT 1 AS x").rows == ({"x": 1},)
-    assert carto_sandbox_bigquery.stats().count("dw_token") >= 2
+    for _ in range(3):
+        result = warehouse.query("SELECT 1 AS x", on_progress=lambda _: carto_sandbox_bigquery.revoke("dw"))
+        assert result.rows == ({"x": 1},)
+    stats = carto_sandbox_bigquery.stats()
+    assert stats.count("dw_token") > 3
+    assert stats.dw_unauthorized >= 3
 
 
 def test_warehouse_and_result_travel_between_processes(warehouse: CartoWarehouse) -> None:

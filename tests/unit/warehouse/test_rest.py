@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from google.api_core.exceptions import BadGateway, BadRequest, Forbidden, NotFound
+from google.api_core.exceptions import BadGateway, BadRequest, Forbidden, NotFound, Unauthorized
 from google.auth.exceptions import GoogleAuthError, TransportError
 
 from carto_auth_integrations import CartoAuth, ServiceUnavailable
@@ -22,7 +22,7 @@ from carto_auth_integrations.warehouse.steps import drive
 from tests.processes import run_processes
 from tests.support import Server, answers, assert_shows_no_secret, fields_for, hurry, raised_by, reply, serving
 
-TOKENS = ("hunter2-first", "hunter2-second")
+TOKENS = ("hunter2-first", "hunter2-second", "hunter2-third")
 """The DW tokens that CARTO gives, one after the other."""
 
 
@@ -106,9 +106,17 @@ def test_an_id_that_is_none_does_not_lead_elsewhere() -> None:
         assert calls_to(server)[0][1] == "/bigquery/v2/projects/p/jobs/..%2Fqueries%2Fx%3Fy%3Dz"
 
 
-def test_a_token_that_is_refused_is_replaced_once() -> None:
-    with bigquery(in_turn((401, {}), (200, job()))) as server:
-        JobsApi(auth_of(server)).get("j", None)
+@pytest.mark.parametrize("refused", [1, 2])
+def test_a_token_that_is_refused_is_replaced(refused: int) -> None:
+    with bigquery(in_turn(*[(401, {})] * refused, (200, job()))) as server:
+        assert JobsApi(auth_of(server)).get("j", None)
+        assert [call[3] for call in calls_to(server)] == [f"Bearer {token}" for token in TOKENS[: refused + 1]]
+
+
+def test_where_every_token_is_refused_that_is_the_answer() -> None:
+    with bigquery(always(401, {"error": {"message": "no"}})) as server:
+        with pytest.raises(Unauthorized):
+            JobsApi(auth_of(server)).get("j", None)
         assert [call[3] for call in calls_to(server)] == [f"Bearer {token}" for token in TOKENS]
 
 
