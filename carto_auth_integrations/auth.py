@@ -8,7 +8,7 @@ from .account import CartoAccount, sha256_of
 from .errors import CredentialsError, InteractionRequired, InvalidField
 from .fields import hidden
 from .grants import ClientCredentials, StaticToken, UserLogin, api_base_url_of
-from .source import TokenSource, source_for
+from .registry import source_for
 from .stores import open_store
 from .tokens import Token, lead_of
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from .checks import CheckResult
     from .secret import Secret
-    from .source import Grant
+    from .source import Grant, TokenSource
     from .tokens import Interactive
     from .warehouse import CartoWarehouse
 

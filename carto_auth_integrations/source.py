@@ -5,7 +5,6 @@ The same source serves the CARTO access token and the token of the CARTO Data Wa
 
 from __future__ import annotations
 
-import os
 import time
 from _thread import RLock, allocate_lock, get_ident  # what threading gives on, without its import on a warm start
 
@@ -14,7 +13,7 @@ from .tokens import LONGEST_BACKOFF, NO_TOKEN, UNAVAILABLE_BACKOFF, Entry, Failu
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Future
     from typing import Any, Protocol
 
@@ -42,10 +41,6 @@ LOCK_POLL = 0.02
 LONGEST_LOCK_POLL = 0.25
 """Seconds between two looks at the store while another process asks, at first and at last."""
 
-_listeners: list[Callable[[Token], None]] = []
-_sources: dict[tuple[object, ...], TokenSource] = {}
-_registry_lock = allocate_lock()
-
 
 class _Abandoned(Exception):
     """The caller that was fetching was interrupted: whoever waited goes and fetches."""
@@ -63,22 +58,27 @@ class TokenSource:
         title: What the token is, for logs and messages; no secret.
         grant: How a new token is obtained.
         store: Where tokens rest between processes.
+        listeners: Called with each token that this process comes to hold, before it is handed out; their trouble is
+            logged and goes no further.
     """
 
-    def __init__(self, key: str, title: str, grant: Grant, store: TokenStore) -> None:
+    def __init__(
+        self, key: str, title: str, grant: Grant, store: TokenStore, listeners: Sequence[Callable[[Token], None]] = ()
+    ) -> None:
         self.token = NO_TOKEN
         self.title = title
         self.grant = grant
         self.store = store
         self.key = key
         self._rejected = NO_TOKEN
+        self._listeners = listeners
         self._announced = NO_TOKEN
         self._failure: Failure | None = None
         self._quiet_until = 0.0
         self._forgiven_until = 0.0
-        self._start_clean()
+        self.start_clean()
 
-    def _start_clean(self) -> None:
+    def start_clean(self) -> None:
         """Forget what belongs to threads: at birth, and in the child after a fork."""
         self._lock = allocate_lock()
         self._announcing = RLock()
@@ -356,62 +356,11 @@ class TokenSource:
                 self.token = token
 
     def _announce(self, token: Token) -> None:
-        for listener in tuple(_listeners):
+        for listener in tuple(self._listeners):
             try:
                 listener(token)
             except Exception as error:  # a listener's trouble is not the pipeline's; its traceback may show the token
                 _log().warning("%s: a token listener failed (%s)", self.title, type(error).__name__)
-
-
-def source_for(
-    key: str,
-    title: str,
-    grant: Grant,
-    store: TokenStore,
-    *,
-    variant: tuple[object, ...] = (),
-    replace_grant: bool = True,
-) -> TokenSource:
-    """Give the one source of a credential and store in this process.
-
-    Args:
-        key: The credential's fingerprint.
-        title: What the token is, for logs and messages.
-        grant: How a new token is obtained.
-        store: Where tokens rest; the same object for the same place.
-        variant: What else tells a source from another one of the credential: how its grant may go about it.
-        replace_grant: Whether this grant takes the place of an earlier one: not when it came without its secret.
-    """
-    with _registry_lock:
-        identity = (id(store), key, *variant)
-        source = _sources.get(identity)
-        if source is None:
-            source = _sources[identity] = TokenSource(key, title, grant, store)
-        elif replace_grant:
-            source.grant = grant
-        return source
-
-
-def add_token_listener(listener: Callable[[Token], None]) -> None:
-    """Have a function called with each token that this process holds or comes to hold, minted or read from a store.
-
-    Args:
-        listener: Called once per token, on whichever thread fetched it. What it raises is logged and goes no further.
-    """
-    with _registry_lock:
-        if listener in _listeners:
-            return
-        _listeners.append(listener)
-        held = [source.token for source in _sources.values() if source.token.reveal()]
-    for token in held:
-        listener(token)
-
-
-def remove_token_listener(listener: Callable[[Token], None]) -> None:
-    """Take a listener off again."""
-    with _registry_lock:
-        if listener in _listeners:
-            _listeners.remove(listener)
 
 
 def _new_flight() -> Future[Token]:
@@ -434,14 +383,3 @@ def _log() -> Any:
     from logging import getLogger
 
     return getLogger(__name__)
-
-
-def _after_fork_in_child() -> None:
-    global _registry_lock
-    _registry_lock = allocate_lock()
-    for source in _sources.values():
-        source._start_clean()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

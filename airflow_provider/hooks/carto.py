@@ -17,7 +17,7 @@ from airflow_provider.hooks.insert import inserts
 from carto_auth_integrations.auth import CartoAuth
 from carto_auth_integrations.errors import CredentialsError, MissingDependency
 from carto_auth_integrations.fields import FIELDS
-from carto_auth_integrations.source import add_token_listener
+from carto_auth_integrations.registry import add_token_listener
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

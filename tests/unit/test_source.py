@@ -7,8 +7,7 @@ import gc
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -20,10 +19,9 @@ from carto_auth_integrations.errors import (
     MissingField,
     ServiceUnavailable,
 )
-from carto_auth_integrations.source import TokenSource, add_token_listener, remove_token_listener, source_for
+from carto_auth_integrations.source import TokenSource
 from carto_auth_integrations.stores.memory import MemoryStore
 from carto_auth_integrations.tokens import NO_TOKEN, Entry, Failure, Token
-from tests.processes import run_processes
 from tests.support import (
     BEARER,
     Clock,
@@ -39,8 +37,13 @@ HOUR = 3600.0
 DOWN = ServiceUnavailable("CARTO access token of c: https://login/oauth/token answered 503.", status=503)
 
 
-def source_of(grant: Any, store: MemoryStore | None = None, token: Token = NO_TOKEN) -> TokenSource:
-    source = TokenSource("key", "CARTO access token of c", grant, store or MemoryStore())
+Listener = Callable[[Token], object]
+
+
+def source_of(
+    grant: Any, store: MemoryStore | None = None, token: Token = NO_TOKEN, listeners: Sequence[Listener] = ()
+) -> TokenSource:
+    source = TokenSource("key", "CARTO access token of c", grant, store or MemoryStore(), listeners)
     source.token = token
     return source
 
@@ -59,19 +62,6 @@ def gate() -> Iterator[threading.Event]:
     event = threading.Event()
     yield event
     event.set()
-
-
-@pytest.fixture
-def listen() -> Iterator[Callable[[Callable[[Token], None]], None]]:
-    added: list[Callable[[Token], None]] = []
-
-    def listen(listener: Callable[[Token], None]) -> None:
-        added.append(listener)
-        add_token_listener(listener)
-
-    yield listen
-    for listener in added:
-        remove_token_listener(listener)
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -607,12 +597,13 @@ def test_a_rejected_token_that_its_issuer_gives_again_is_used_without_a_request_
 # Listeners
 
 
-def test_a_listener_hears_of_each_token_once_before_it_is_used(
-    listen: Callable[[Callable[[Token], None]], None],
-) -> None:
+def test_a_listener_hears_of_each_token_once_before_it_is_used() -> None:
     heard: list[str] = []
-    source = source_of(FakeGrant(token_living(HOUR, "first"), token_living(HOUR, "second")))
-    listen(lambda token: heard.append(f"{token.reveal()} while {source.token.reveal() or 'none'}"))
+
+    def listener(token: Token) -> None:
+        heard.append(f"{token.reveal()} while {source.token.reveal() or 'none'}")
+
+    source = source_of(FakeGrant(token_living(HOUR, "first"), token_living(HOUR, "second")), listeners=[listener])
 
     for _ in range(3):
         source.get()
@@ -622,30 +613,26 @@ def test_a_listener_hears_of_each_token_once_before_it_is_used(
     assert heard == ["first while none", "second while first"]
 
 
-def test_a_listener_hears_of_a_token_from_the_store(listen: Callable[[Callable[[Token], None]], None]) -> None:
+def test_a_listener_hears_of_a_token_from_the_store() -> None:
     heard: list[str] = []
-    listen(lambda token: heard.append(token.reveal()))
     store = MemoryStore()
     store.write("key", Entry(token_living(HOUR, "stored")))
 
-    source_of(FakeGrant(), store).get()
+    source_of(FakeGrant(), store, listeners=[lambda token: heard.append(token.reveal())]).get()
 
     assert heard == ["stored"]
 
 
-def test_a_listener_hears_once_however_many_threads_find_the_token_in_the_store(
-    listen: Callable[[Callable[[Token], None]], None],
-) -> None:
+def test_a_listener_hears_once_however_many_threads_find_the_token_in_the_store() -> None:
     heard: list[str] = []
 
     def slow(token: Token) -> None:
         heard.append(token.reveal())
         time.sleep(0.1)
 
-    listen(slow)
     store = MemoryStore()
     store.write("key", Entry(token_living(HOUR, "stored")))
-    source = source_of(FakeGrant(), store)
+    source = source_of(FakeGrant(), store, listeners=[slow])
 
     for thread in [Outcome(source.get) for _ in range(16)]:
         thread.settled()
@@ -653,30 +640,24 @@ def test_a_listener_hears_once_however_many_threads_find_the_token_in_the_store(
     assert heard == ["stored"]
 
 
-def test_a_listener_that_fails_is_logged_and_harms_nobody(
-    listen: Callable[[Callable[[Token], None]], None], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_listener_that_fails_is_logged_and_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
     heard: list[str] = []
 
     def failing(token: Token) -> None:
         raise ValueError(token)
 
-    listen(failing)
-    listen(lambda token: heard.append(token.reveal()))
+    source = source_of(FakeGrant(token_living(HOUR)), listeners=[failing, lambda token: heard.append(token.reveal())])
 
-    assert source_of(FakeGrant(token_living(HOUR))).get().reveal() == BEARER
+    assert source.get().reveal() == BEARER
     assert heard == [BEARER]
     assert "listener failed" in caplog.text
     assert BEARER not in caplog.text
 
 
-def test_a_listener_that_asks_for_the_token_gets_an_error_and_no_deadlock(
-    listen: Callable[[Callable[[Token], None]], None],
-) -> None:
+def test_a_listener_that_asks_for_the_token_gets_an_error_and_no_deadlock() -> None:
     errors: list[BaseException] = []
     grant = FakeGrant(token_living(HOUR, "new"))
-    source = source_of(grant)
-    listen(lambda _: errors.append(raised_by(source.get)))
+    source = source_of(grant, listeners=[lambda _: errors.append(raised_by(source.get))])
 
     assert Outcome(source.get).settled().reveal() == "new"
     (error,) = errors
@@ -685,38 +666,19 @@ def test_a_listener_that_asks_for_the_token_gets_an_error_and_no_deadlock(
     assert grant.calls == 1
 
 
-def test_a_listener_that_asks_for_a_token_from_the_store_does_not_go_round_in_circles(
-    listen: Callable[[Callable[[Token], None]], None],
-) -> None:
+def test_a_listener_that_asks_for_a_token_from_the_store_does_not_go_round_in_circles() -> None:
     calls: list[str] = []
     store = MemoryStore()
     store.write("key", Entry(token_living(HOUR, "stored")))
-    source = source_of(FakeGrant(), store)
 
     def ask_again(token: Token) -> None:
         calls.append(token.reveal())
         source.get()
 
-    listen(ask_again)
+    source = source_of(FakeGrant(), store, listeners=[ask_again])
 
     assert Outcome(source.get).settled().reveal() == "stored"
     assert len(calls) == 1
-
-
-def test_a_listener_added_twice_hears_once_and_one_taken_off_hears_nothing() -> None:
-    heard: list[str] = []
-
-    def listener(token: Token) -> None:
-        heard.append(token.reveal())
-
-    add_token_listener(listener)
-    add_token_listener(listener)
-    source_of(FakeGrant(token_living(HOUR, "one"))).get()
-    remove_token_listener(listener)
-    remove_token_listener(listener)
-    source_of(FakeGrant(token_living(HOUR, "two"))).get()
-
-    assert heard == ["one"]
 
 
 # Logging
@@ -777,27 +739,6 @@ def test_peeking_makes_no_request() -> None:
 
     assert source.peek().reveal() == "ended"
     assert grant.calls == 0
-
-
-# The one source of a credential
-
-
-def test_all_who_name_one_credential_and_store_share_a_source() -> None:
-    store, grant = MemoryStore(), FakeGrant()
-
-    assert source_for("a", "t", grant, store) is source_for("a", "t", grant, store)
-    assert source_for("a", "t", grant, store) is not source_for("b", "t", grant, store)
-    assert source_for("a", "t", grant, store) is not source_for("a", "t", grant, MemoryStore())
-
-
-def test_a_grant_without_its_secret_does_not_replace_one_that_has_it() -> None:
-    store, able, unable = MemoryStore(), FakeGrant(), FakeGrant()
-    source = source_for("a", "t", able, store)
-
-    source_for("a", "t", unable, store, replace_grant=False)
-    assert source.grant is able
-    source_for("a", "t", unable, store)
-    assert source.grant is unable
 
 
 # The store's lock
@@ -865,7 +806,7 @@ def test_the_lock_is_released_whatever_happens(outcome: Token | BaseException) -
     assert released == [True]
 
 
-# Threads and forks
+# Threads
 
 
 def test_where_no_thread_can_be_started_the_caller_fetches(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -881,70 +822,3 @@ def test_where_no_thread_can_be_started_the_caller_fetches(monkeypatch: pytest.M
             return [(await cold.aget()).reveal(), (await warm.aget()).reveal(), (await warm.aget()).reveal()]
 
     assert asyncio.run(get_without_threads()) == ["new", "old", "new"]
-
-
-FORK = """
-    import os, threading, time
-    from carto_auth_integrations.source import TokenSource, source_for
-    from carto_auth_integrations.stores import open_store
-    from carto_auth_integrations.tokens import Token
-
-    parent, asked, gate = os.getpid(), threading.Event(), threading.Event()
-
-    def grant(previous, *, interactive):
-        asked.set()
-        if os.getpid() == parent:
-            assert gate.wait(30)
-        now = time.time()
-        return Token("parent's" if os.getpid() == parent else "child's", obtained_at=now, expires_at=now + 3600)
-
-    source = source_for("a" * 64, "a token", grant, open_store({place!r}, "m2m"))
-    thread = threading.Thread(target=source.get)
-    thread.start()
-    assert asked.wait(30)
-    pid = os.fork()
-    if pid == 0:
-        os.write(1, f"child: {{source.get().reveal()}}\\n".encode())
-        os._exit(0)
-    {then}
-    thread.join(30)
-    os.waitpid(pid, 0)
-    print("parent:", source.get().reveal())
-"""
-
-
-def test_a_child_forked_during_a_request_makes_its_own_where_nothing_is_shared() -> None:
-    (output,) = run_processes(
-        1, FORK.format(place="memory:", then="os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT); gate.set()")
-    )
-
-    assert output.splitlines() == ["child: child's", "parent: parent's"]
-
-
-def test_a_child_forked_during_a_request_waits_for_its_parents_where_there_is_a_store(tmp_path: Path) -> None:
-    (output,) = run_processes(1, FORK.format(place=str(tmp_path / "tokens.json"), then="time.sleep(0.3); gate.set()"))
-
-    assert output.splitlines() == ["child: parent's", "parent: parent's"]
-
-
-def test_a_child_forked_while_a_lock_is_held_is_not_locked_out() -> None:
-    (output,) = run_processes(
-        1,
-        """
-        import os, time
-        from carto_auth_integrations import source as module
-        from carto_auth_integrations.stores.memory import MemoryStore
-        from carto_auth_integrations.tokens import Token
-
-        grant = lambda previous, *, interactive: Token("new", obtained_at=0.0)
-        store = MemoryStore()
-        source = module.source_for("key", "a token", grant, store)
-        with source._lock, module._registry_lock:
-            pid = os.fork()
-            if pid == 0:
-                os._exit(0 if module.source_for("key", "a token", grant, store).get().reveal() == "new" else 1)
-        print(os.waitpid(pid, 0)[1])
-        """,
-    )
-
-    assert output == "0"
