@@ -50,7 +50,7 @@ TICK = 0.001
 LATE = 0.02
 """Seconds of a pause that is too long: a frame and a bit, and far below any heartbeat's patience."""
 IDLE = 20.0
-"""Seconds that those sleep."""
+"""Seconds that the coroutines which only sleep do so."""
 BLOCK = 1 << 20
 """Bytes that the server throws away at once."""
 MEGABYTE = 1e6

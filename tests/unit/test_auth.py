@@ -33,6 +33,7 @@ from tests.processes import run_processes
 from tests.support import (
     BEARER,
     SECRET,
+    Clock,
     Outcome,
     assert_shows_no_secret,
     auth_for,
@@ -170,14 +171,17 @@ def test_a_given_token_is_used_until_its_expiration(tmp_path: Path) -> None:
     assert_shows_no_secret(error)
 
 
-def test_after_a_given_token_has_ended_the_client_fetches_its_own(carto_sandbox: Sandbox, tmp_path: Path) -> None:
+def test_after_a_given_token_has_ended_the_client_fetches_its_own(
+    carto_sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch, "auth", "source")
     fields = {name: value for name, value in carto_sandbox.account.items() if name != "auth_mode"}
     auth = CartoAuth(
-        "m2m", access_token=BEARER, expiration=time.time() + 0.3, cache_filepath=tmp_path / "t.json", **fields
+        "m2m", access_token=BEARER, expiration=time.time() + 60, cache_filepath=tmp_path / "t.json", **fields
     )
     assert auth.get_access_token() == BEARER
 
-    time.sleep(0.4)
+    clock.advance(60)
 
     assert auth.get_access_token().startswith("sandbox-carto-")
 
