@@ -33,6 +33,8 @@ ATTEMPTS = 4
 WAIT_INITIAL, WAIT_JITTER = 0.2, 0.3
 """Seconds between tries where the server does not say; doubled each time."""
 RETRIED = frozenset({429, 500, 502, 503, 504})
+REPLACEMENTS = 2
+"""Tokens that may be refused before a 401 is the answer, as google-auth has it: one's own, and another process's."""
 DATE_GRAIN = 2.0
 """Seconds by which a server's `Date` may be behind without its clock being wrong."""
 MAX_BODY = 1024 * 1024
@@ -189,7 +191,10 @@ def within(seconds: float, action: Callable[[], T]) -> T | Exception | None:
 
 
 def call_as(source: TokenSource, method: str, url: str, *, purpose: str, interactive: Interactive) -> Reply:
-    """Make one call to CARTO's API. A 401 to a token that should be good: another token, once, and the call again.
+    """Make one call to CARTO's API. A 401 to a token that should be good: another token, and the call again.
+
+    That other token may be one that another process has left in the store, as dead as the first where all were revoked;
+    then a new one is asked for. A token that was obtained for this very call is not replaced.
 
     Args:
         source: Whose access token authenticates the call.
@@ -201,12 +206,18 @@ def call_as(source: TokenSource, method: str, url: str, *, purpose: str, interac
     Raises:
         CredentialsError: If there is no token to be had, or no answer; the kind says why.
     """
+    began = time.time()
     token = source.get(interactive=interactive)
     reply = call(method, url, purpose=purpose, bearer=token)
-    if reply.status != 401:
-        return reply
-    source.reject(token.reveal())
-    return call(method, url, purpose=purpose, bearer=source.get(interactive=interactive))
+    for _ in range(REPLACEMENTS):
+        if reply.status != 401:
+            break
+        source.reject(token.reveal())
+        refused, token = token, source.get(interactive=interactive)
+        reply = call(method, url, purpose=purpose, bearer=token)
+        if token == refused or token.obtained_at >= began:
+            break  # its issuer has no better one
+    return reply
 
 
 def _try(

@@ -10,7 +10,7 @@ from random import random
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-from ..http import CONNECT_TIMEOUT, READ_TIMEOUT, USER_AGENT, why
+from ..http import CONNECT_TIMEOUT, READ_TIMEOUT, REPLACEMENTS, USER_AGENT, why
 from .transient import is_transient
 
 if TYPE_CHECKING:
@@ -26,9 +26,6 @@ T = TypeVar("T")
 
 CONNECTIONS = 16
 """Connections that are kept for the next call: as many as there are threads that make calls, and some to spare."""
-REPLACEMENTS = 2
-"""Tokens that a call may have refused before a 401 is its answer: as google-auth has it. One is not enough, for all
-tokens may have been revoked at once, and the next one is another process's that still rests in the store."""
 FIRST_PAUSE, LONGEST_PAUSE, PATIENCE = 1.0, 60.0, 600.0
 """Seconds before a call is made again, doubled each time, and for how long: as google's own client has it."""
 
@@ -147,14 +144,15 @@ class JobsApi:
         self, method: str, path: str, query: Mapping[str, Any], body: Mapping[str, Any] | None = None
     ) -> requests.Response:
         """Make a call; after a 401, again with another token."""
-        left = REPLACEMENTS
-        while True:
+        token = self._auth.carto_dw_token(interactive=False)
+        response = self._send(token, method, path, query, body)
+        for _ in range(REPLACEMENTS):
+            if response.status_code != 401:
+                break
+            self._auth.reject_carto_dw_token(token)
             token = self._auth.carto_dw_token(interactive=False)
             response = self._send(token, method, path, query, body)
-            if response.status_code != 401 or not left:
-                return response
-            self._auth.reject_carto_dw_token(token)
-            left -= 1
+        return response
 
     def _send(
         self, token: Token, method: str, path: str, query: Mapping[str, Any], body: Mapping[str, Any] | None

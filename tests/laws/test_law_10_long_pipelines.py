@@ -12,6 +12,7 @@ from google.cloud import bigquery
 
 from carto_auth_integrations import CartoAuth
 from carto_auth_integrations.sandbox import Sandbox
+from carto_auth_integrations.sandbox.state import TokenKind
 from tests.processes import run_processes
 
 LIFETIME = 2.0
@@ -56,26 +57,31 @@ def test_a_token_that_is_revoked_early_is_replaced_by_one_exchange(auth: CartoAu
     assert carto_sandbox.stats().count("dw_token") == 2
 
 
+@pytest.mark.parametrize("kinds", [("dw",), ("carto", "dw")])
 def test_tokens_of_two_processes_that_are_revoked_at_once_are_both_replaced(
-    auth: CartoAuth, carto_sandbox: Sandbox, tmp_path: Path
+    kinds: tuple[TokenKind, ...], auth: CartoAuth, carto_sandbox: Sandbox, tmp_path: Path
 ) -> None:
     carto_sandbox.set_lifetimes(dw=3600, carto=3600)
-    mine = auth.carto_dw_token()
+    mine = auth.get_access_token(), auth.carto_dw_token()
     fields = {**carto_sandbox.account, "token_store": str(tmp_path / "tokens.json")}
     run_processes(
         1,
         f"""
         from carto_auth_integrations import CartoAuth
         auth = CartoAuth.from_mapping({fields!r})
+        auth.reject_access_token(auth.get_access_token())
+        auth.get_access_token()
         auth.reject_carto_dw_token(auth.carto_dw_token())
         auth.carto_dw_token()
         """,
     )
-    assert auth.carto_dw_token() == mine, "and another one rests in the store"
-    carto_sandbox.revoke("dw")
+    assert (auth.get_access_token(), auth.carto_dw_token()) == mine, "and others rest in the store"
+    for kind in kinds:
+        carto_sandbox.revoke(kind)
 
     assert auth.warehouse().query("SELECT 1 AS one").rows == ({"one": 1},)
-    assert carto_sandbox.stats().count("dw_token") == 3
+    assert carto_sandbox.stats().count("token") == (3 if "carto" in kinds else 2)
+    assert carto_sandbox.stats().count("dw_token", 200) == 3
 
 
 def test_an_upload_goes_on_past_the_end_of_its_token(
