@@ -407,6 +407,7 @@ def test_an_interruption_ends_a_call_that_hangs() -> None:
         f"""
         import os, signal, socket, threading, time
         from carto_auth_integrations import http
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
         silent = socket.create_server(("127.0.0.1", 0))
         threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
         started = time.monotonic()
