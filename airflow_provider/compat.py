@@ -1,13 +1,16 @@
-"""What Airflow's compat provider does not have yet in its last version for Python 3.10, 1.20."""
+"""What Airflow's compat provider does not have, or not yet in its last version for Python 3.10, 1.20."""
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from typing import Any
 
     from airflow.providers.common.compat.sdk import ResumableJobMixin, mask_secret, redact
+
+    mask_here = mask_secret
 else:
     try:
         from airflow.providers.common.compat.sdk import ResumableJobMixin
@@ -30,4 +33,7 @@ else:
         except ImportError:
             from airflow.utils.log.secrets_masker import mask_secret, redact
 
-__all__ = ["ResumableJobMixin", "mask_secret", "redact"]
+    # The masker's own module: from 3.1 on, its function of this name does not ask the supervisor.
+    mask_here = getattr(sys.modules[redact.__module__], "mask_secret", mask_secret)
+
+__all__ = ["ResumableJobMixin", "mask_here", "mask_secret", "redact"]

@@ -36,9 +36,9 @@ def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
 
 @pytest.fixture(autouse=True)
 def no_tokens_of_other_tests() -> Iterator[None]:
-    """Let each test begin as a process does, without the sources and stores of the tests before it."""
+    """Let each test begin as a process does, without the sources, listeners and stores of the tests before it."""
     yield
-    for module, registry in (("registry", "_sources"), ("stores", "_opened")):
+    for module, registry in (("registry", "_sources"), ("registry", "_listeners"), ("stores", "_opened")):
         loaded = sys.modules.get(f"carto_auth_integrations.{module}")
         if loaded is not None:
             getattr(loaded, registry).clear()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.sql.hooks.lineage import send_sql_hook_lineage
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
-from airflow_provider.compat import mask_secret
+from airflow_provider.compat import mask_here, mask_secret
 from airflow_provider.connection import CONN_TYPE, account_fields, form_behaviour, form_widgets
 from airflow_provider.hooks.insert import inserts
 from carto_auth_integrations.auth import CartoAuth
@@ -52,6 +52,8 @@ INFORMATION_SCHEMA_COLUMNS = (
     "table_catalog",
 )
 """What OpenLineage asks BigQuery's INFORMATION_SCHEMA.COLUMNS for, in the order in which it reads the answer."""
+
+_masking = threading.Lock()
 
 
 class CartoHook(DbApiHook):
@@ -306,9 +308,17 @@ def mask_token(token: Token) -> None:
     """
     # On a thread of its own: from an event loop's thread, Airflow's call stalls the loop or raises
     # DeadlockImminentError, and a triggerer's loop may itself be waiting for this very token.
-    thread = threading.Thread(target=mask_secret, args=(token.reveal(),), name="carto-mask", daemon=True)
+    thread = threading.Thread(target=_mask, args=(token,), name="carto-mask", daemon=True)
     thread.start()
     thread.join(MASK_WAIT_ON_LOOP if _on_event_loop() else MASK_WAIT)
+
+
+def _mask(token: Token) -> None:
+    # Airflow's masker has no lock: of two secrets that come at once, the slower one's pattern takes the other's place.
+    with _masking:
+        mask_here(token.reveal())
+    if mask_here is not mask_secret:
+        mask_secret(token.reveal())  # and the supervisor, which may take its time
 
 
 def _on_event_loop() -> bool:

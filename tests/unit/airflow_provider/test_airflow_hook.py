@@ -21,7 +21,7 @@ from carto_auth_integrations import AccountError
 from carto_auth_integrations.sandbox import Sandbox
 from carto_auth_integrations.tokens import Token
 from tests.airflow_connection import connection_of, set_connection
-from tests.support import SECRET, assert_shows_no_secret, hurry, raised_by
+from tests.support import SECRET, Outcome, assert_shows_no_secret, hurry, raised_by
 
 HEAVY = ("google.auth", "google.cloud", "pandas", "pyarrow", "requests")
 
@@ -135,6 +135,21 @@ def test_a_connection_test_ends_in_time(sandbox_connection: Sandbox, monkeypatch
 def test_a_masked_token_shows_in_no_log_line() -> None:
     mask_token(Token("hunter2-minted-token", obtained_at=0.0))
     assert redact("Bearer hunter2-minted-token") == "Bearer ***"
+
+
+def test_tokens_that_come_at_once_are_all_masked() -> None:
+    together = threading.Barrier(16)
+
+    def mask(value: str) -> None:
+        together.wait()
+        mask_token(Token(value, obtained_at=0.0))
+
+    for turn in range(20):
+        values = [f"hunter2-of-thread-{number:02}-in-turn-{turn:02}" for number in range(16)]
+        outcomes = [Outcome(lambda value=value: mask(value)) for value in values]  # type: ignore[misc]  # its default
+        for outcome in outcomes:
+            outcome.settled()
+        assert [redact(value) for value in values] == ["***"] * 16
 
 
 def test_masking_on_an_event_loop_does_not_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
