@@ -33,7 +33,10 @@ else:
         except ImportError:
             from airflow.utils.log.secrets_masker import mask_secret, redact
 
-    # The masker's own module: from 3.1 on, its function of this name does not ask the supervisor.
+    # The masker's own function of this name asks nobody; but for the one of 3.0, which asks the supervisor first.
     mask_here = getattr(sys.modules[redact.__module__], "mask_secret", mask_secret)
 
-__all__ = ["ResumableJobMixin", "mask_here", "mask_secret", "redact"]
+MASK_HERE_ASKS = mask_here.__module__.startswith("airflow.sdk.execution_time")
+"""Whether `mask_here` waits for the supervisor too."""
+
+__all__ = ["MASK_HERE_ASKS", "ResumableJobMixin", "mask_here", "mask_secret", "redact"]

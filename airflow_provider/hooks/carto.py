@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from contextlib import closing
 from functools import cached_property
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.sql.hooks.lineage import send_sql_hook_lineage
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
-from airflow_provider.compat import mask_here, mask_secret
+from airflow_provider.compat import MASK_HERE_ASKS, mask_here, mask_secret
 from airflow_provider.connection import CONN_TYPE, account_fields, form_behaviour, form_widgets
 from airflow_provider.hooks.insert import inserts
 from carto_auth_integrations.auth import CartoAuth
@@ -306,19 +307,34 @@ def mask_token(token: Token) -> None:
     Args:
         token: One that has just been minted or read from a store; this may be any thread.
     """
+    on_loop = _on_event_loop()
+    if not on_loop and not MASK_HERE_ASKS:
+        _mask_here(token)
     # On a thread of its own: from an event loop's thread, Airflow's call stalls the loop or raises
     # DeadlockImminentError, and a triggerer's loop may itself be waiting for this very token.
     thread = threading.Thread(target=_mask, args=(token,), name="carto-mask", daemon=True)
     thread.start()
-    thread.join(MASK_WAIT_ON_LOOP if _on_event_loop() else MASK_WAIT)
+    thread.join(MASK_WAIT_ON_LOOP if on_loop else MASK_WAIT)
 
 
 def _mask(token: Token) -> None:
+    _mask_here(token)
+    mask_secret(token.reveal())  # and at the supervisor, which may take its time
+
+
+def _mask_here(token: Token) -> None:
     # Airflow's masker has no lock: of two secrets that come at once, the slower one's pattern takes the other's place.
     with _masking:
         mask_here(token.reveal())
-    if mask_here is not mask_secret:
-        mask_secret(token.reveal())  # and the supervisor, which may take its time
+
+
+def _after_fork_in_child() -> None:
+    global _masking
+    _masking = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _on_event_loop() -> bool:
