@@ -194,7 +194,7 @@ def call_as(source: TokenSource, method: str, url: str, *, purpose: str, interac
     """Make one call to CARTO's API. A 401 to a token that should be good: another token, and the call again.
 
     That other token may be one that another process has left in the store, as dead as the first where all were revoked;
-    then a new one is asked for. A token that was obtained for this very call is not replaced.
+    then a new one is asked for. A replacement that was obtained for this very call is not replaced in turn.
 
     Args:
         source: Whose access token authenticates the call.
