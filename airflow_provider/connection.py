@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from carto_auth_integrations.fields import ALIASES, FIELDS, MODES, hidden, suggestion
+from carto_auth_integrations.account.fields import ALIASES, FIELDS, MODES, hidden, suggestion
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

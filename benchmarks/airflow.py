@@ -17,8 +17,8 @@ from statistics import median
 
 from carto_auth_integrations.sandbox import Sandbox
 from examples.demo.processes import Processes
-from tests.airflow_scenarios import Deferral, defer_many
-from tests.airflow_site import DAGS, AirflowSite
+from tests.support.airflow_scenarios import Deferral, defer_many
+from tests.support.airflow_site import DAGS, AirflowSite
 
 STARTS = 15
 """Fresh processes: the fastest of them is the one that nothing disturbed."""

@@ -35,7 +35,7 @@ PATIENCE = 60
 """Seconds after which a process counts as hung."""
 PRELOADED = [
     "carto_auth_integrations.warehouse.engine",
-    "carto_auth_integrations.warehouse.loading",
+    "carto_auth_integrations.warehouse.loads",
     "google.cloud.bigquery",
     "pyarrow.parquet",
 ]
@@ -109,7 +109,7 @@ def loader_processes() -> Any:
 
 def load_slowly(account: dict[str, str], table: str, number: int) -> None:
     """Append the rows of a load in several chunks: what a process does that is to be killed."""
-    from carto_auth_integrations.warehouse import loading
+    from carto_auth_integrations.warehouse import loads as loading
 
     loading.CHUNK = CHUNK
     load(account, table, number)

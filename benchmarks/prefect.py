@@ -19,7 +19,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from carto_auth_integrations.sandbox import Sandbox
-from tests.prefect_site import ROOT, PrefectSite, prefect_site_in
+from tests.support.prefect_site import ROOT, PrefectSite, prefect_site_in
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Iterator

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _HOME_OF = {
     "AccountError": "errors",
-    "CartoAccount": "account",
+    "CartoAccount": "account.account",
     "CartoAuth": "auth",
     "ClientRejected": "errors",
     "CredentialsError": "errors",

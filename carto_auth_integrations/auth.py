@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 
-from .account import CartoAccount, sha256_of
+from .account.account import CartoAccount, sha256_of
+from .account.fields import hidden
 from .errors import CredentialsError, InteractionRequired, InvalidField
-from .fields import hidden
-from .grants import ClientCredentials, StaticToken, UserLogin, api_base_url_of
-from .registry import source_for
-from .stores import open_store
-from .tokens import Token, lead_of
+from .oauth.grants import ClientCredentials, StaticToken, UserLogin, api_base_url_of
+from .tokens.registry import source_for
+from .tokens.stores import open_store
+from .tokens.token import Token, lead_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
     from google.cloud import bigquery
 
+    from .account.secret import Secret
     from .checks import CheckResult
-    from .secret import Secret
-    from .source import Grant, TokenSource
-    from .tokens import Interactive
+    from .tokens.source import Grant, TokenSource
+    from .tokens.token import Interactive
     from .warehouse import CartoWarehouse
 
 
@@ -253,7 +253,7 @@ class CartoAuth:
             MissingDependency: If google-cloud-bigquery is not installed (an `ImportError`).
             CredentialsError: If CARTO gives no DW token; the kind says why.
         """
-        from .warehouse.client import make_client
+        from .bigquery.client import make_client
 
         return make_client(self, self.carto_dw_token().details["project_id"], options)
 
@@ -283,7 +283,7 @@ class CartoAuth:
 
     def reject_carto_dw_token(self, token: Token) -> None:
         """Say that BigQuery answered 401 to exactly this token: the next call gets another."""
-        from .warehouse.exchange import DataWarehouseExchange
+        from .bigquery.exchange import DataWarehouseExchange
 
         source = self._warehouse_source()
         if source.token is token and isinstance(source.grant, DataWarehouseExchange):
@@ -320,7 +320,7 @@ class CartoAuth:
         """
         if not isinstance(self._source.grant, UserLogin):
             raise CredentialsError(f"A login belongs to auth_mode oauth; this account's is {self.account.auth_mode}.")
-        from .login import is_worker
+        from .oauth.login import is_worker
 
         if is_worker():
             raise InteractionRequired("A task or flow run cannot log anyone in: run `carto-auth login` in a terminal.")
@@ -339,7 +339,7 @@ class CartoAuth:
             account = self.account
             if account.auth_mode != "oauth" and account.api_base_url is None:
                 account.require("api_base_url")
-            from .warehouse.exchange import DataWarehouseExchange
+            from .bigquery.exchange import DataWarehouseExchange
 
             self._warehouse = source_for(
                 sha256_of(f"carto-dw:{account.fingerprint}"),

@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from . import http
+from .account.fields import without_password
+from .account.secret import REDACTED
 from .errors import ClientRejected, CredentialsError, ServiceUnavailable, UnexpectedResponse
-from .fields import without_password
-from .grants import api_base_url_of, unexpected
-from .secret import REDACTED
+from .oauth.grants import api_base_url_of, unexpected
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from .account.secret import Secret
     from .auth import CartoAuth
-    from .secret import Secret
 
 CHECK_TIMEOUT = 30.0
 """Seconds for all stages together: a healthy account takes three, and a person at a terminal waits no longer."""

@@ -6,8 +6,8 @@ import json
 import time
 
 from ._version import __version__
+from .account.secret import Secret
 from .errors import CredentialsError, ServiceUnavailable
-from .secret import Secret
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     import requests
 
-    from .source import TokenSource
-    from .tokens import Interactive
+    from .tokens.source import TokenSource
+    from .tokens.token import Interactive
 
     T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from prefect.context import FlowRunContext, TaskRunContext
 
-from carto_auth_integrations.account import sha256_of
+from carto_auth_integrations.account.account import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,8 +79,8 @@ def identity_of(source: Any) -> str:
 
     Rows that come once have nothing to be told apart by.
     """
-    from carto_auth_integrations.warehouse.loading import IN_MEMORY
-    from carto_auth_integrations.warehouse.loading import identity_of as place_of
+    from carto_auth_integrations.warehouse.loads import IN_MEMORY
+    from carto_auth_integrations.warehouse.loads import identity_of as place_of
 
     if _comes_once(source):
         return STREAM

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from prefect.blocks.abstract import CredentialsBlock
 from pydantic import ConfigDict, Field, SecretStr, model_validator
 
-from carto_auth_integrations.account import CartoAccount
+from carto_auth_integrations.account.account import CartoAccount
+from carto_auth_integrations.account.fields import FIELDS, suggestion
+from carto_auth_integrations.account.secret import Secret
 from carto_auth_integrations.auth import CartoAuth
-from carto_auth_integrations.fields import FIELDS, suggestion
-from carto_auth_integrations.secret import Secret
 
 from ._forms import DOCUMENTATION_URL, LOGO_URL, title_of, warn_of_unknown_fields, without_null
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from carto_auth_integrations.login import WORKER_VARIABLES
+from carto_auth_integrations.oauth.login import WORKER_VARIABLES
 
 # Airflow and Prefect make their folders when they are imported, which is before any fixture.
 _ORCHESTRATORS = tempfile.TemporaryDirectory(prefix="carto-tests-")
@@ -38,8 +38,12 @@ def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
 def no_tokens_of_other_tests() -> Iterator[None]:
     """Let each test begin as a process does, without the sources, listeners and stores of the tests before it."""
     yield
-    for module, registry in (("registry", "_sources"), ("registry", "_listeners"), ("stores", "_opened")):
-        loaded = sys.modules.get(f"carto_auth_integrations.{module}")
+    for module, registry in (
+        ("tokens.registry", "_sources"),
+        ("tokens.registry", "_listeners"),
+        ("tokens.stores", "_opened"),
+    ):
+        loaded = sys.modules.get(f"carto_auth_integrations.tokens.{module}")
         if loaded is not None:
             getattr(loaded, registry).clear()
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
     from carto_auth_integrations.auth import CartoAuth
-    from carto_auth_integrations.warehouse.credentials import CartoDWCredentials
+    from carto_auth_integrations.bigquery.credentials import CartoDWCredentials
 
 
 class CartoBigQueryHook(BigQueryHook):  # type: ignore[misc]  # the google provider has no types here
@@ -56,7 +56,7 @@ class CartoBigQueryHook(BigQueryHook):  # type: ignore[misc]  # the google provi
         Raises:
             CredentialsError: If CARTO gives no DW token; the kind says why.
         """
-        from carto_auth_integrations.warehouse.credentials import CartoDWCredentials
+        from carto_auth_integrations.bigquery.credentials import CartoDWCredentials
 
         # New ones each time: the base class refreshes them to read a token, and where nothing has been sent with
         # them that keeps a good one.

@@ -15,10 +15,10 @@ from airflow.providers.common.sql.hooks.sql import DbApiHook
 from airflow_provider.compat import MASK_HERE_ASKS, mask_here, mask_secret
 from airflow_provider.connection import CONN_TYPE, account_fields, form_behaviour, form_widgets
 from airflow_provider.hooks.insert import inserts
+from carto_auth_integrations.account.fields import FIELDS
 from carto_auth_integrations.auth import CartoAuth
 from carto_auth_integrations.errors import CredentialsError, MissingDependency
-from carto_auth_integrations.fields import FIELDS
-from carto_auth_integrations.registry import add_token_listener
+from carto_auth_integrations.tokens.registry import add_token_listener
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from google.cloud.bigquery import dbapi
     from sqlalchemy.engine import URL, Engine
 
-    from carto_auth_integrations.account import CartoAccount
+    from carto_auth_integrations.account.account import CartoAccount
     from carto_auth_integrations.checks import CheckResult
-    from carto_auth_integrations.tokens import Token
+    from carto_auth_integrations.tokens.token import Token
     from carto_auth_integrations.warehouse import CartoWarehouse
 
 MASK_WAIT = 1.0

@@ -14,7 +14,7 @@ from airflow_provider.hooks.carto import CartoHook
 from airflow_provider.jobs import JobWatch, error_from_json, idempotency_key, job_labels
 from airflow_provider.lineage import emit_asset, openlineage_of, outlets_of
 from airflow_provider.links.carto import CartoJobLink
-from carto_auth_integrations.account import sha256_of
+from carto_auth_integrations.account.account import sha256_of
 from carto_auth_integrations.warehouse.results import plain_result
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..account import CartoAccount
+from ..account.account import CartoAccount
+from ..account.fields import variable
+from ..account.secret import Secret
 from ..auth import CartoAuth
 from ..errors import MissingField
-from ..fields import variable
-from ..secret import Secret
-from ..tokens import NO_TOKEN
+from ..tokens.token import NO_TOKEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..checks import in_words
 from ..errors import AccountError
-from ..tokens import NO_TOKEN
+from ..tokens.token import NO_TOKEN
 
 if TYPE_CHECKING:
     from ..auth import CartoAuth
-    from ..source import TokenSource
-    from ..tokens import Token
+    from ..tokens.source import TokenSource
+    from ..tokens.token import Token
 
 
 def status_of(auth: CartoAuth) -> dict[str, Any]:

@@ -6,9 +6,9 @@ from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from ..bigquery.rest import JobsApi, not_found, retried
 from .jobs import find_or_begin, valid_labels, wait
 from .queries import first_rows, query_plan
-from .rest import JobsApi, not_found, retried
 from .results import JobReference, LoadResult, QueryResult
 from .steps import LONG
 from .tables import destination_of, name_of
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from google.cloud import bigquery
 
     from ..auth import CartoAuth
+    from ..bigquery.rest import Job
     from .jobs import JobPlan
-    from .rest import Job
     from .results import JobProgress
     from .steps import Steps
 
@@ -142,7 +142,7 @@ class Engine:
         **how: Any,
     ) -> JobPlan:
         """Check a load's arguments, see to its dataset, and plan it."""
-        from .loading import LoadOptions, load_plan
+        from .loads import LoadOptions, load_plan
 
         options = LoadOptions(geometry=(geometry,) if isinstance(geometry, str) else tuple(geometry), **how)
         client = self.client()

@@ -10,15 +10,15 @@ from functools import partial
 from random import random
 from typing import TYPE_CHECKING
 
-from ..account import sha256_of
-from .rest import not_found, retried
+from ..account.account import sha256_of
+from ..bigquery.rest import not_found, retried
 from .results import PENDING, JobProgress
 from .steps import NOW, Here
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from .rest import Job, JobsApi
+    from ..bigquery.rest import Job, JobsApi
     from .steps import Steps
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0

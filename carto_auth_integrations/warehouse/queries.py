@@ -8,17 +8,17 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ..bigquery.rest import retried
 from .jobs import JobPlan, valid_labels
 from .parameters import query_parameters
-from .rest import retried
 from .tables import WRITE_DISPOSITIONS, checked_disposition, dataset_reference, destination_of, reference_to
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-    from ..account import CartoAccount
-    from .rest import Job, JobsApi
+    from ..account.account import CartoAccount
+    from ..bigquery.rest import Job, JobsApi
     from .steps import Steps
 
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from carto_auth_integrations.sandbox import Sandbox
 
 if TYPE_CHECKING:
-    from tests.prefect_site import PrefectSite
+    from tests.support.prefect_site import PrefectSite
 
-pytest_plugins = ["tests.prefect_site"]
+pytest_plugins = ["tests.support.prefect_site"]
 
 TASKS = 64
 SLOW = 2.0
@@ -18,7 +18,7 @@ SLOW = 2.0
 
 RUN = f"""
 import asyncio
-from tests.prefect_flows import many_at_once
+from tests.support.prefect_flows import many_at_once
 asyncio.run(many_at_once("concurrent", {TASKS}))
 """
 

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from carto_auth_integrations.fields import FIELDS
-from tests.support import SECRET
+from carto_auth_integrations.account.fields import FIELDS
+from tests.support.core import SECRET
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
-    from tests.prefect_site import PrefectSite
+    from tests.support.prefect_site import PrefectSite
 
-pytest_plugins = ["tests.prefect_site"]
+pytest_plugins = ["tests.support.prefect_site"]
 
 pytestmark = pytest.mark.needs_program("chromium")
 

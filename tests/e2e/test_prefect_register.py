@@ -11,9 +11,9 @@ import pytest
 from carto_auth_integrations.sandbox import Sandbox
 
 if TYPE_CHECKING:
-    from tests.prefect_site import PrefectSite
+    from tests.support.prefect_site import PrefectSite
 
-pytest_plugins = ["tests.prefect_site"]
+pytest_plugins = ["tests.support.prefect_site"]
 
 TYPES = {"carto-credentials": "CARTO Credentials", "carto-data-warehouse": "CARTO Data Warehouse"}
 MASK = "********"

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from carto_auth_integrations.sandbox import Sandbox
-from tests.support import SECRET
+from tests.support.core import SECRET
 
 if TYPE_CHECKING:
-    from tests.prefect_site import PrefectSite
+    from tests.support.prefect_site import PrefectSite
 
-pytest_plugins = ["tests.prefect_site"]
+pytest_plugins = ["tests.support.prefect_site"]
 
 MARK = "to-be-found"
 """A block's name, of which all runs leave traces: the search has to find it where it is to find no secret."""

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from carto_auth_integrations.sandbox import Sandbox
-from tests.support import auth_for
+from tests.support.core import auth_for
 
 if TYPE_CHECKING:
-    from tests.prefect_site import PrefectSite
+    from tests.support.prefect_site import PrefectSite
 
-pytest_plugins = ["tests.prefect_site"]
+pytest_plugins = ["tests.support.prefect_site"]
 
 RUNS = int(os.environ.get("CARTO_TEST_FLOW_RUNS", "6"))
 """`python -m benchmarks.prefect served` does the same a hundred times."""

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from carto_auth_integrations.sandbox import Sandbox
-from tests.support import auth_for
+from tests.support.core import auth_for
 
 CLI = [sys.executable, "-m", "carto_auth_integrations.cli"]
 INTERRUPTIBLE = (

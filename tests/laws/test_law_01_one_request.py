@@ -15,7 +15,7 @@ import pytest
 
 from carto_auth_integrations import CartoAuth
 from carto_auth_integrations.sandbox import Sandbox
-from tests.processes import free_port, run_processes
+from tests.support.processes import free_port, run_processes
 
 SLOW = 1.0
 """Seconds the token endpoint takes: long enough for every caller to arrive while the first request is under way."""

@@ -9,7 +9,7 @@ import pytest
 
 from carto_auth_integrations import CartoAuth, ClientRejected, CredentialsError, ServiceUnavailable, http
 from carto_auth_integrations.sandbox import Sandbox
-from tests.processes import run_processes
+from tests.support.processes import run_processes
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from google.api_core.exceptions import GoogleAPICallError
 
 from carto_auth_integrations import CartoAuth, CredentialsError
 from carto_auth_integrations.sandbox import Sandbox
-from tests.processes import run_processes
+from tests.support.processes import run_processes
 
 CANARY = "c4n4ry-s3cr3t-that-must-not-show"
 

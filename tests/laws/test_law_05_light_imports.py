@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import pytest
 
 from carto_auth_integrations.sandbox import Sandbox
-from tests.processes import run_processes
+from tests.support.processes import run_processes
 
 HEAVY = {"filelock", "google", "pandas", "pyarrow", "requests"}
 

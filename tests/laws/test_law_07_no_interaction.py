@@ -9,7 +9,7 @@ from textwrap import dedent
 
 import pytest
 
-from tests.processes import PATIENCE, run_processes, start_process
+from tests.support.processes import PATIENCE, run_processes, start_process
 
 LOG_IN = """
     from carto_auth_integrations import CartoAuth, InteractionRequired

@@ -12,16 +12,16 @@ import pytest
 
 from carto_auth_integrations import CartoAuth
 from carto_auth_integrations.sandbox import Sandbox
-from carto_auth_integrations.stores.file import FileStore
-from tests.processes import start_process
+from carto_auth_integrations.tokens.stores.file import FileStore
+from tests.support.processes import start_process
 
 KILLS = 40
 
 WRITE_WITHOUT_END = """
     import time
-    from carto_auth_integrations.secret import Secret
-    from carto_auth_integrations.stores.file import FileStore
-    from carto_auth_integrations.tokens import Entry, Token
+    from carto_auth_integrations.account.secret import Secret
+    from carto_auth_integrations.tokens.stores.file import FileStore
+    from carto_auth_integrations.tokens.token import Entry, Token
     store = FileStore({path!r})
     store.write("warm-up", Entry())
     print("ready", flush=True)

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.kills import PATIENCE, ROWS, kill_loaders, load, loader_processes
 from carto_auth_integrations.sandbox import Sandbox
-from tests.support import auth_for, until
+from tests.support.core import auth_for, until
 
 KILLS = 12
 

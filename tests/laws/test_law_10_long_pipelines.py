@@ -13,7 +13,7 @@ from google.cloud import bigquery
 from carto_auth_integrations import CartoAuth
 from carto_auth_integrations.sandbox import Sandbox
 from carto_auth_integrations.sandbox.state import TokenKind
-from tests.processes import run_processes
+from tests.support.processes import run_processes
 
 LIFETIME = 2.0
 """Seconds a token lives here."""

@@ -26,11 +26,10 @@ from carto_auth_integrations import (
     UnexpectedResponse,
     errors,
 )
+from carto_auth_integrations.account.secret import Secret
 from carto_auth_integrations.sandbox import Sandbox
-from carto_auth_integrations.secret import Secret
-from carto_auth_integrations.tokens import NO_TOKEN
-from tests.processes import run_processes
-from tests.support import (
+from carto_auth_integrations.tokens.token import NO_TOKEN
+from tests.support.core import (
     BEARER,
     SECRET,
     Clock,
@@ -42,6 +41,7 @@ from tests.support import (
     raised_by,
     token_living,
 )
+from tests.support.processes import run_processes
 
 BASE = "https://gcp-us-east1.api.carto.com"
 
@@ -174,7 +174,7 @@ def test_a_given_token_is_used_until_its_expiration(tmp_path: Path) -> None:
 def test_after_a_given_token_has_ended_the_client_fetches_its_own(
     carto_sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = Clock(monkeypatch, "auth", "source")
+    clock = Clock(monkeypatch, "auth", "tokens.source")
     fields = {name: value for name, value in carto_sandbox.account.items() if name != "auth_mode"}
     auth = CartoAuth(
         "m2m", access_token=BEARER, expiration=time.time() + 60, cache_filepath=tmp_path / "t.json", **fields

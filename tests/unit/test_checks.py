@@ -348,7 +348,7 @@ def test_a_missing_login_is_said_and_nobody_is_asked_for_one(
 ) -> None:
     opened: list[str] = []
     monkeypatch.setattr("webbrowser.open", lambda url, **_: opened.append(url))
-    monkeypatch.setattr("carto_auth_integrations.login.is_person_there", lambda: True)
+    monkeypatch.setattr("carto_auth_integrations.oauth.login.is_person_there", lambda: True)
     auth = CartoAuth("oauth", api_base_url=carto.url, auth_url=carto.url, cache_filepath=tmp_path / "login.json")
 
     result = last(list(run_checks(auth)))

@@ -19,10 +19,9 @@ import pytest
 
 from carto_auth_integrations import http
 from carto_auth_integrations._version import __version__
+from carto_auth_integrations.account.secret import Secret
 from carto_auth_integrations.errors import CredentialsError, ServiceUnavailable
-from carto_auth_integrations.secret import Secret
-from tests.processes import run_processes
-from tests.support import (
+from tests.support.core import (
     BEARER,
     PATIENCE,
     SECRET,
@@ -35,6 +34,7 @@ from tests.support import (
     reply,
     serving,
 )
+from tests.support.processes import run_processes
 
 FORM: dict[str, str | Secret] = {"client_id": "c", "client_secret": Secret(SECRET)}
 MINUTES = 60.0

@@ -12,9 +12,9 @@ from airflow_provider import example_dags
 from airflow_provider.connection import form_fields
 from carto_auth_integrations.sandbox import Sandbox, SandboxOptions
 from examples.demo.processes import Processes
-from tests.airflow_canaries import MARK, finds
-from tests.airflow_form import ConnectionForm, connections_page
-from tests.airflow_scenarios import (
+from tests.support.airflow_canaries import MARK, finds
+from tests.support.airflow_form import ConnectionForm, connections_page
+from tests.support.airflow_scenarios import (
     ROWS,
     SLOW,
     defer_many,
@@ -23,7 +23,7 @@ from tests.airflow_scenarios import (
     rows_of,
     write_rows,
 )
-from tests.airflow_site import DAGS, AirflowSite, Run
+from tests.support.airflow_site import DAGS, AirflowSite, Run
 
 TASKS = int(os.environ.get("CARTO_TEST_AIRFLOW_TASKS", "20"))
 """Mapped tasks and deferred queries; `python -m benchmarks.airflow` takes 200 and 300."""

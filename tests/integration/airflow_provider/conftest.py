@@ -9,8 +9,8 @@ import pytest
 
 from carto_auth_integrations.sandbox import Sandbox
 from carto_auth_integrations.warehouse import CartoWarehouse
-from tests.airflow_connection import connection_of, set_connection
-from tests.support import auth_for
+from tests.support.airflow_connection import connection_of, set_connection
+from tests.support.core import auth_for
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,8 @@ import pytest
 
 from airflow_provider.hooks.carto import CartoHook
 from carto_auth_integrations.sandbox import Sandbox
-from tests.airflow_connection import VARIABLE, connection_of
-from tests.airflow_home import AirflowHome
+from tests.support.airflow_connection import VARIABLE, connection_of
+from tests.support.airflow_home import AirflowHome
 
 DAG = '''
 """Every SQL operator of common-sql, one after the other."""

@@ -11,9 +11,9 @@ import pytest
 
 from airflow_provider import get_provider_info
 from carto_auth_integrations.sandbox import Sandbox
-from tests.airflow_connection import VARIABLE, connection_of
-from tests.airflow_home import PATIENCE, AirflowHome
-from tests.support import BEARER
+from tests.support.airflow_connection import VARIABLE, connection_of
+from tests.support.airflow_home import PATIENCE, AirflowHome
+from tests.support.core import BEARER
 
 needs_api = pytest.mark.skipif(find_spec("airflow.api_fastapi") is None, reason="this Airflow's forms are no API's")
 

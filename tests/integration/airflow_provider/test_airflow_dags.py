@@ -9,7 +9,7 @@ import pytest
 import airflow_provider.example_dags
 from carto_auth_integrations.sandbox import Sandbox
 from carto_auth_integrations.warehouse import CartoWarehouse
-from tests.airflow_tasks import parse_dag, results_of, run_dag, states_of
+from tests.support.airflow_tasks import parse_dag, results_of, run_dag, states_of
 
 EXAMPLES = Path(airflow_provider.example_dags.__file__).parent
 

@@ -22,7 +22,7 @@ from airflow_provider.triggers.carto import CartoJobTrigger
 from carto_auth_integrations import ClientRejected
 from carto_auth_integrations.sandbox import Sandbox
 from carto_auth_integrations.warehouse import CartoWarehouse
-from tests.airflow_tasks import context_of
+from tests.support.airflow_tasks import context_of
 
 ENDLESS = """
     SELECT COUNT(*) AS n FROM UNNEST(GENERATE_ARRAY(1, 30000)) AS a CROSS JOIN UNNEST(GENERATE_ARRAY(1, 30000)) AS b

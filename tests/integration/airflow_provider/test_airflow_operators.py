@@ -22,8 +22,8 @@ from airflow_provider.jobs import idempotency_key
 from airflow_provider.operators.carto import CartoLoadOperator, CartoQueryOperator
 from carto_auth_integrations.sandbox import Sandbox
 from carto_auth_integrations.warehouse import CartoWarehouse
-from tests.airflow_tasks import context_of, execute, parse_dag, run_dag
-from tests.support import Outcome, auth_for, until
+from tests.support.airflow_tasks import context_of, execute, parse_dag, run_dag
+from tests.support.core import Outcome, auth_for, until
 
 ENDLESS = """
     SELECT COUNT(*) AS n FROM UNNEST(GENERATE_ARRAY(1, 30000)) AS a CROSS JOIN UNNEST(GENERATE_ARRAY(1, 30000)) AS b

@@ -16,7 +16,7 @@ from prefect.blocks.core import Block
 from prefect.client.schemas.objects import BlockDocument
 from pydantic import SecretStr
 
-from carto_auth_integrations.fields import FIELDS
+from carto_auth_integrations.account.fields import FIELDS
 from prefect_blocks import CartoCredentials, CartoDataWarehouse
 
 pytestmark = pytest.mark.usefixtures("prefect_server")

@@ -15,7 +15,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.task_runners import ProcessPoolTaskRunner
 
 from prefect_blocks import CartoCredentials, CartoDataWarehouse, acarto_load, acarto_query, carto_load, carto_query
-from tests.prefect_runs import eventually, result_of, run
+from tests.support.prefect_runs import eventually, result_of, run
 
 ROWS = [{"id": 1}, {"id": 2}]
 

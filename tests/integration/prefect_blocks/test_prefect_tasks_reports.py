@@ -12,7 +12,7 @@ from prefect import flow
 
 from carto_auth_integrations.sandbox import Sandbox
 from prefect_blocks import CartoDataWarehouse, _reports, acarto_load, carto_load
-from tests.prefect_runs import artifacts_of, events_of, result_of, run
+from tests.support.prefect_runs import artifacts_of, events_of, result_of, run
 
 ROWS = [{"id": 1}, {"id": 2}]
 

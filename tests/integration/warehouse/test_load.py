@@ -23,9 +23,10 @@ from google.cloud import bigquery
 from shapely.geometry import LineString, Point
 
 from carto_auth_integrations.sandbox import Sandbox
-from carto_auth_integrations.warehouse import CartoWarehouse, JobProgress, JobReference, loading
-from tests.processes import run_processes
-from tests.support import auth_for
+from carto_auth_integrations.warehouse import CartoWarehouse, JobProgress, JobReference
+from carto_auth_integrations.warehouse import loads as loading
+from tests.support.core import auth_for
+from tests.support.processes import run_processes
 
 MADRID = Point(-3.7038, 40.4168)
 SMALLEST_CHUNK = 256 * 1024

@@ -20,8 +20,8 @@ from google.api_core.exceptions import BadRequest, GoogleAPICallError, NotFound
 from carto_auth_integrations import CartoAuth
 from carto_auth_integrations.sandbox import Sandbox
 from carto_auth_integrations.warehouse import CartoWarehouse, JobProgress, JobReference
-from tests.processes import run_processes
-from tests.support import Outcome, auth_for, until
+from tests.support.core import Outcome, auth_for, until
+from tests.support.processes import run_processes
 
 UTC = datetime.timezone.utc
 ENDLESS = """

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from carto_auth_integrations.sandbox import Sandbox
-from tests.airflow_connection import connection_of, set_connection
+from tests.support.airflow_connection import connection_of, set_connection
 
 TABLE = "shared.of_googles_hook"
 

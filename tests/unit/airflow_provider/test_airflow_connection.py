@@ -10,9 +10,9 @@ from airflow.providers.common.compat.sdk import Connection, redact
 
 from airflow_provider.connection import STANDARD_FIELDS, account_fields, form_fields, form_widgets
 from airflow_provider.hooks.carto import CartoHook
-from carto_auth_integrations.fields import FIELDS, MODES
-from tests.airflow_connection import VARIABLE
-from tests.support import BEARER, SECRET
+from carto_auth_integrations.account.fields import FIELDS, MODES
+from tests.support.airflow_connection import VARIABLE
+from tests.support.core import BEARER, SECRET
 
 BASE = "https://gcp-us-east1.api.carto.com"
 FORM = {"conn_type": "carto", "host": BASE, "login": "the-client", "password": SECRET}

@@ -11,9 +11,9 @@ import pytest
 from airflow_provider.decorators.carto import CartoLoadDecoratedOperator
 from carto_auth_integrations.sandbox import Sandbox
 from carto_auth_integrations.warehouse import CartoWarehouse
-from tests.airflow_connection import connection_of, set_connection
-from tests.airflow_tasks import context_of
-from tests.support import auth_for
+from tests.support.airflow_connection import connection_of, set_connection
+from tests.support.airflow_tasks import context_of
+from tests.support.core import auth_for
 
 
 @pytest.fixture

@@ -19,9 +19,9 @@ import airflow_provider.hooks.carto as hook_module
 from airflow_provider.hooks.carto import CartoHook, mask_token
 from carto_auth_integrations import AccountError
 from carto_auth_integrations.sandbox import Sandbox
-from carto_auth_integrations.tokens import Token
-from tests.airflow_connection import connection_of, set_connection
-from tests.support import SECRET, Outcome, assert_shows_no_secret, hurry, raised_by
+from carto_auth_integrations.tokens.token import Token
+from tests.support.airflow_connection import connection_of, set_connection
+from tests.support.core import SECRET, Outcome, assert_shows_no_secret, hurry, raised_by
 
 HEAVY = ("google.auth", "google.cloud", "pandas", "pyarrow", "requests")
 

@@ -13,7 +13,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_provider.lineage import asset_of, emit_asset, openlineage_of, outlets_of
 from airflow_provider.operators.carto import CartoLoadOperator, CartoQueryOperator
-from tests.airflow_tasks import context_of
+from tests.support.airflow_tasks import context_of
 
 TABLE = "carto-dw-1.shared.visits"
 URI = "bigquery://carto-dw-1/shared/visits"

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 from airflow_provider.links.carto import CartoJobLink
 from airflow_provider.operators.carto import CartoQueryOperator
-from tests.airflow_tasks import context_of
+from tests.support.airflow_tasks import context_of
 
 LINK = "https://console.cloud.google.com/bigquery?project=carto-dw-1&j=bq:EU:carto_a&page=queryresults"
 

@@ -13,10 +13,10 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from carto_auth_integrations import AccountError
-from carto_auth_integrations.fields import FIELDS
+from carto_auth_integrations.account.fields import FIELDS
 from carto_auth_integrations.sandbox import Sandbox
 from prefect_blocks import CartoCredentials
-from tests.support import BEARER, SECRET, assert_shows_no_secret, raised_by
+from tests.support.core import BEARER, SECRET, assert_shows_no_secret, raised_by
 
 BASE = "https://gcp-us-east1.api.carto.com"
 

@@ -13,7 +13,7 @@ from prefect.testing.standard_test_suites import BlockStandardTestSuite
 import prefect_blocks
 from carto_auth_integrations import __version__
 from prefect_blocks import CartoCredentials, CartoDataWarehouse
-from tests.processes import run_processes
+from tests.support.processes import run_processes
 
 BLOCKS = [CartoCredentials, CartoDataWarehouse]
 LOOKUP = 5

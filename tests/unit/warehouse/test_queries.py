@@ -10,7 +10,7 @@ import pytest
 
 from carto_auth_integrations.warehouse.queries import first_rows, plain, plain_record, query_plan
 from carto_auth_integrations.warehouse.steps import drive
-from tests.support import account_for
+from tests.support.core import account_for
 
 
 @pytest.mark.parametrize(

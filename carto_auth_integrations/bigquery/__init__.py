@@ -1,0 +1,1 @@
+"""BigQuery with the tokens of the CARTO Data Warehouse."""

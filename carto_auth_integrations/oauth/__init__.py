@@ -1,0 +1,1 @@
+"""How a CARTO access token is obtained with OAuth."""

@@ -1,0 +1,1 @@
+"""What can be loaded, read as typed Arrow batches."""

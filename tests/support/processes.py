@@ -1,0 +1,61 @@
+"""Real processes for tests: many at once, on this interpreter."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from socket import socket
+from textwrap import dedent
+
+PATIENCE = 120
+"""Seconds after which a process counts as hung; far above what any of them takes on a busy machine."""
+
+ROOT = Path(__file__).parents[2]
+
+
+def start_process(script: str, **variables: str) -> subprocess.Popen[str]:
+    """Start Python on a script.
+
+    Args:
+        script: The program; its indentation is taken off.
+        variables: Environment variables beside those of this process.
+    """
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    return subprocess.Popen(
+        [sys.executable, "-c", dedent(script)],
+        env={**os.environ, "PYTHONPATH": path, **variables},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run_processes(count: int, script: str, **variables: str) -> list[str]:
+    """Run a script in so many processes at once.
+
+    Args:
+        count: How many.
+        script: The program; its indentation is taken off.
+        variables: Environment variables beside those of this process.
+
+    Returns:
+        What each printed, stripped.
+    """
+    processes = [start_process(script, **variables) for _ in range(count)]
+    outputs = []
+    for process in processes:
+        output, errors = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, errors
+        outputs.append(output.strip())
+    return outputs
+
+
+def free_port() -> int:
+    """Give a port of 127.0.0.1 that was free just now."""
+    with socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
