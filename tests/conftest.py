@@ -39,9 +39,9 @@ def no_tokens_of_other_tests() -> Iterator[None]:
     """Let each test begin as a process does, without the sources, listeners and stores of the tests before it."""
     yield
     for module, registry in (
-        ("tokens.registry", "_sources"),
-        ("tokens.registry", "_listeners"),
-        ("tokens.stores", "_opened"),
+        ("registry", "_sources"),
+        ("registry", "_listeners"),
+        ("stores", "_opened"),
     ):
         loaded = sys.modules.get(f"carto_auth_integrations.tokens.{module}")
         if loaded is not None:
