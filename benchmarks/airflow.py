@@ -1,4 +1,4 @@
-"""Time the imports of the provider, a fleet of mapped tasks and a triggerer full of jobs in a real Airflow.
+"""Time the imports of the provider, and many mapped tasks and deferred queries in a real Airflow.
 
 Run: python -m benchmarks.airflow imports|mapped|deferred [HOW_MANY]  (it needs the development environment).
 """
@@ -16,14 +16,13 @@ from pathlib import Path
 from statistics import median
 
 from carto_auth_integrations.sandbox import Sandbox
-from examples.demo.processes import Processes
 from tests.support.airflow_scenarios import Deferral, defer_many
-from tests.support.airflow_site import DAGS, AirflowSite
+from tests.support.airflow_site import DAGS, AirflowSite, airflow_site_in
 
 STARTS = 15
-"""Fresh processes: the fastest of them is the one that nothing disturbed."""
+"""New processes; the fastest was disturbed least."""
 MAPPED, DEFERRED = 200, 300
-"""Tasks, unless the command line says otherwise."""
+"""Number of tasks, unless the command line says otherwise."""
 HEAVY = ("google", "pandas", "pyarrow", "requests")
 
 IMPORTS = f"""
@@ -40,7 +39,7 @@ print(seconds * 1e3, *heavy)
 
 
 def imports(count: int = STARTS) -> None:
-    """Print what hook, operators and triggers add to `airflow.sdk` and `DbApiHook`, bytecode compiled."""
+    """Print the import time of hook, operators and triggers on top of `airflow.sdk` and `DbApiHook`, from bytecode."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     with tempfile.TemporaryDirectory() as home:
         environment["AIRFLOW_HOME"] = home
@@ -51,7 +50,7 @@ def imports(count: int = STARTS) -> None:
 
 
 def mapped(count: int = MAPPED) -> None:
-    """Print what a fleet of mapped tasks, each a query, costs in token requests and exchanges."""
+    """Print how many token requests and exchanges many mapped queries cause."""
     with _site() as (site, sandbox):
         sandbox.reset()
         started = time.monotonic()
@@ -64,7 +63,7 @@ def mapped(count: int = MAPPED) -> None:
 
 
 def deferred(count: int = DEFERRED) -> None:
-    """Print how long a triggerer's loop stands still with many jobs in it, and with triggers that only sleep."""
+    """Print how long a triggerer's event loop is blocked by many deferred queries, and by triggers that only sleep."""
     with _site() as (site, sandbox):
         print(f"{count} in a triggerer that starts; longest, in milliseconds")
         for name, dag_id in (("queries, 2 s token endpoint", "deferred_queries"), ("only sleep", "idle_deferrals")):
@@ -86,18 +85,17 @@ def _output(environment: dict[str, str]) -> list[str]:
 @contextmanager
 def _site() -> Iterator[tuple[AirflowSite, Sandbox]]:
     """Run an Airflow and a local CARTO, with the connections of the tests' DAGs."""
-    with tempfile.TemporaryDirectory() as folder, Sandbox() as sandbox, Processes(Path(folder), []) as processes:
+    with tempfile.TemporaryDirectory() as folder, Sandbox() as sandbox, airflow_site_in(Path(folder)) as site:
         sandbox.start_emulator()
-        site = AirflowSite(processes)
-        site.start()
         for name in ("mapped", "deferred"):
-            site.save_connection(f"carto_{name}", sandbox.account, token_store=f"{folder}/{name}.json")
+            account = {**sandbox.account, "token_store": f"{folder}/{name}.json"}
+            site.save_connection(f"carto_{name}", account)
         site.add_dags(DAGS / "mapped_queries.py", DAGS / "deferred_queries.py")
         yield site, sandbox
 
 
 def main() -> None:
-    """Do as the command line says."""
+    """Run the benchmark of the command line."""
     name, *counts = sys.argv[1:] or ["imports"]
     {"imports": imports, "mapped": mapped, "deferred": deferred}[name](*map(int, counts))
 

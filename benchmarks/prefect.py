@@ -19,23 +19,24 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from carto_auth_integrations.sandbox import Sandbox
-from tests.support.prefect_site import ROOT, PrefectSite, prefect_site_in
+from tests.support.prefect_site import PrefectSite, prefect_site_in
+from tests.support.processes import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Iterator
 
 STARTS = 25
-"""Fresh processes: the fastest of them is the one that nothing disturbed."""
+"""New processes; the fastest was disturbed least."""
 RUNS = 100
 AT_A_TIME = 4
-"""Runs of a served flow that there are at once: each computes for seconds, on two cores."""
+"""Concurrent runs of a served flow: each computes for seconds, on two cores."""
 TASKS = 64
 SLOW = 2.0
-"""Seconds the token endpoint takes, and the tasks sleep that stand beside."""
+"""Seconds that the token endpoint takes, and that the tasks sleep for comparison."""
 ROUNDS = 5
-"""Each way in turn, so often: the machine's moods fall on both alike."""
+"""How often each way is measured, in turn, so that the load of the machine affects all alike."""
 TICK = 0.001
-"""Seconds between two looks at the loop's clock."""
+"""Seconds between two ticks of the loop."""
 HEAVY = ("google", "pandas", "pyarrow", "requests")
 BLOCK = "benchmark"
 
@@ -53,7 +54,7 @@ print(seconds * 1e3, computed * 1e3, *heavy)
 
 @contextmanager
 def prefect_and_carto() -> Iterator[tuple[PrefectSite, Sandbox]]:
-    """Run both for a block, the block saved, and nothing asked of the sandbox so far."""
+    """Run both while the `with` block runs, with a saved block, and no request to the sandbox counted so far."""
     with tempfile.TemporaryDirectory() as home, Sandbox() as sandbox, prefect_site_in(Path(home)) as site:
         site.save_block(BLOCK, {**sandbox.account, "token_store": f"{home}/tokens.json"})
         sandbox.reset()
@@ -64,7 +65,7 @@ def prefect_and_carto() -> Iterator[tuple[PrefectSite, Sandbox]]:
 
 
 def imports(count: int = STARTS) -> None:
-    """Print what `import prefect_blocks` adds to `prefect.blocks.core`, bytecode compiled."""
+    """Print the import time of `prefect_blocks` on top of `prefect.blocks.core`, from bytecode."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     with tempfile.TemporaryDirectory() as home:
         environment.update(HOME=home, PREFECT_HOME=f"{home}/prefect")
@@ -83,7 +84,7 @@ def imports(count: int = STARTS) -> None:
 
 
 def served(count: int = RUNS) -> None:
-    """Print what many runs of a served deployment, each a new process, cost in token requests and exchanges."""
+    """Print how many token requests and exchanges many runs of a served deployment cause, each a new process."""
     with prefect_and_carto() as (site, sandbox):
         sandbox.start_emulator()
         started = time.monotonic()
@@ -103,13 +104,13 @@ def served(count: int = RUNS) -> None:
 
 @dataclass
 class Watched:
-    """What the event loop of a flow went through.
+    """Measurements of the event loop of a flow.
 
     Attributes:
-        pause: Seconds of the longest pause, whoever made it.
+        pause: Seconds of the longest pause.
         waiting: The same, while every task waited for its token or slept.
-        step: Seconds for which what is awaited in the tasks held the loop at most, in one go.
-        computed: The same in seconds that the loop's thread computed, whatever else wanted the core.
+        step: Seconds of the longest step on the loop of what the tasks await.
+        computed: The same in CPU seconds of the loop's thread.
     """
 
     pause: float = 0.0
@@ -119,11 +120,11 @@ class Watched:
 
 
 class Stepped:
-    """Awaits something and clocks each step that it takes on the loop.
+    """Awaits something and times each step that it takes on the loop.
 
     Args:
         work: What to await.
-        watched: Where the longest step is noted.
+        watched: Records the longest step.
     """
 
     def __init__(self, work: Awaitable[Any], watched: Watched) -> None:
@@ -152,7 +153,7 @@ WAYS: dict[str, Callable[[Any], Awaitable[Any]]] = {
 
 
 async def watch(way: str) -> Watched:
-    """Run a flow of many tasks which all await at once, and watch its loop from within."""
+    """Run a flow of many tasks that all await at once, and measure its event loop."""
     from prefect import flow, task
     from prefect.cache_policies import NO_CACHE
 
@@ -190,7 +191,7 @@ async def watch(way: str) -> Watched:
 
 
 def loop(rounds: int = ROUNDS) -> None:
-    """Print the pauses of a flow's event loop while its tasks wait for a token, and beside it while they sleep."""
+    """Print the pauses of a flow's event loop while its tasks wait for a token, and while they sleep for comparison."""
     with prefect_and_carto() as (site, sandbox):
         sandbox.start_emulator()
         for number in range(rounds):
@@ -210,7 +211,7 @@ def loop(rounds: int = ROUNDS) -> None:
 
 
 def main(what: str = "", *rest: str) -> None:
-    """Measure and print, or be one of the processes that this takes."""
+    """Run a benchmark, or one of its processes."""
     if what == "watch":
         print(json.dumps(asdict(asyncio.run(watch(*rest)))))
         return

@@ -1,4 +1,4 @@
-"""What holds for every test: a home of its own, no account in the environment, no skip where CI forbids it."""
+"""Fixtures of all tests: a new home, no account in the environment; and no skips where CI forbids them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from carto_auth_integrations.oauth.login import WORKER_VARIABLES
 
-# Airflow and Prefect make their folders when they are imported, which is before any fixture.
+# Airflow and Prefect make their folders when they are imported, before any fixture.
 _ORCHESTRATORS = tempfile.TemporaryDirectory(prefix="carto-tests-")
 os.environ["AIRFLOW_HOME"] = f"{_ORCHESTRATORS.name}/airflow"
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"  # one of 3.0's cannot be imported without a further provider
@@ -22,10 +22,10 @@ os.environ["PREFECT_HOME"] = f"{_ORCHESTRATORS.name}/prefect"
 
 @pytest.fixture(autouse=True)
 def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Point the home folder away from the developer's, and take CARTO's variables out of the environment."""
+    """Set HOME to a new directory, and remove CARTO's variables from the environment."""
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(home))
-    # Where one of them is set, nobody is asked to log in; Airflow leaves its own behind when a test runs a task.
+    # If one of them is set, there is no interactive login; Airflow leaves its own set when a test runs a task.
     for name in ("CI", *WORKER_VARIABLES):
         monkeypatch.delenv(name, raising=False)
     for name in [name for name in os.environ if name.startswith("CARTO_") and not name.startswith("CARTO_TEST")]:
@@ -36,7 +36,7 @@ def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
 
 @pytest.fixture(autouse=True)
 def no_tokens_of_other_tests() -> Iterator[None]:
-    """Let each test begin as a process does, without the sources, listeners and stores of the tests before it."""
+    """Remove the sources, listeners and stores of a test, so that each test begins like a new process."""
     yield
     for module, registry in (
         ("registry", "_sources"),
@@ -50,18 +50,18 @@ def no_tokens_of_other_tests() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _emulator_environment_outlives_the_own_home() -> None:
-    """Keep the emulator's environment where it is made once, although each test has another home."""
+    """Keep the emulator's environment in the real home, so that it is made only once."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     os.environ.setdefault("CARTO_SANDBOX_HOME", str(cache / "carto-auth-integrations"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the marker for tests that need a program which PyPI does not have."""
+    """Declare the marker for tests that need a program which is not on PyPI."""
     config.addinivalue_line("markers", "needs_program(name): skipped where this system program is missing")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip, or fail where CARTO_TEST_REQUIRE names the program: CI installs it, so there its absence is an error."""
+    """Skip, or fail if CARTO_TEST_REQUIRE names the program, as in CI, which installs it."""
     required = os.environ.get("CARTO_TEST_REQUIRE", "").split(",")
     for marker in item.iter_markers("needs_program"):
         program = marker.args[0]

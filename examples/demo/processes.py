@@ -1,4 +1,4 @@
-"""The demo's processes: each with a clean environment and a log, and none of them left when it ends."""
+"""Processes of the demo and of the end-to-end tests: each has a clean environment and a log, and none is left."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import psutil
 import requests
@@ -19,33 +19,37 @@ import requests
 from .steps import StepFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
+T = TypeVar("T")
+
 MARK = "CARTO_DEMO_RUN"
-"""The variable by which a process is known that Ctrl-C caught before its session was written down."""
+"""The environment variable that marks the processes of a run: Ctrl-C may come before their session is recorded."""
 
 FOREIGN = ("AIRFLOW", "CARTO_", "PREFECT_")
-"""Prefixes of variables that would bring the user's own set-up into the demo."""
+"""Prefixes of the user's environment variables that the processes do not inherit."""
 
-# Seconds that a process gets to end before it is killed, that a server may take to start on a slow disk, and
-# between two looks.
+# Seconds that a process gets to end before it is killed, that anything may take on a slow disk, and between two polls.
 GRACE = 5
-START_TIMEOUT = 120
-POLL = 0.2
+TIMEOUT = 120
+POLL = 0.5
 
 
 class Processes:
-    """Starts processes, and ends them and all their descendants when the `with` block ends.
+    """Starts processes, and stops them and all their descendants when the `with` block ends.
 
     Args:
-        home: Where their logs go.
-        secrets: What a log must not show.
+        home: Their home and working directory, which also holds their logs.
+        secrets: Values to mask in errors.
+        timeout: Seconds after which a process, or what is waited for, counts as hung.
     """
 
-    def __init__(self, home: Path, secrets: list[str]) -> None:
+    def __init__(self, home: Path, *, secrets: Sequence[str] = (), timeout: float = TIMEOUT) -> None:
         self.home = home
-        self.secrets = secrets
+        self.started: dict[str, subprocess.Popen[bytes]] = {}
+        self._secrets = secrets
+        self._timeout = timeout
         self._mark = random.token_hex(8)
         self._sessions: set[int] = set()
 
@@ -58,31 +62,31 @@ class Processes:
         self.stop_all()
 
     def log(self, name: str) -> Path:
-        """Where a process writes what it says."""
+        """Return the file with the output of the processes of this name."""
         return self.home / f"{name}.log"
 
-    def run(self, name: str, command: list[str], variables: Mapping[str, str], *, timeout: float) -> None:
-        """Run a process to its end.
+    def run(self, name: str, command: list[str], variables: Mapping[str, str]) -> str:
+        """Run a process to its end, and return the content of its log.
 
         Args:
-            name: What its log is called.
-            command: Program of this Python environment, or `python`, and its arguments.
-            variables: What its environment holds besides the machine's.
-            timeout: Seconds it may take.
+            name: The name of the process, and of its log.
+            command: A program of this Python environment, or `python`, and its arguments.
+            variables: Environment variables besides those of this machine.
 
         Raises:
-            StepFailed: If it takes longer, or ends with an error.
+            StepFailed: If the process takes too long, or ends with an error.
         """
         process = self.start(name, command, variables)
         try:
-            code = process.wait(timeout)
+            code = process.wait(self._timeout)
         except subprocess.TimeoutExpired:
-            raise self.failed(name, f"{name} takes longer than {timeout:g} s.") from None
+            raise self.failed(f"{name} takes longer than {self._timeout:g} s.", self.log(name)) from None
         if code != 0:
-            raise self.failed(name, f"{name} ended with exit code {code}.")
+            raise self.failed(f"{name} ended with exit code {code}.", self.log(name))
+        return self.log(name).read_text()
 
     def start(self, name: str, command: list[str], variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        """Start a process that goes on; see `run` for the arguments."""
+        """Start a process and return at once; see `run` for the arguments."""
         program = Path(sys.executable).with_name(command[0])
         environment = {key: value for key, value in os.environ.items() if not key.startswith(FOREIGN)}
         with self.log(name).open("ab") as log:
@@ -92,39 +96,41 @@ class Processes:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.home,
-                env={**environment, **variables, MARK: self._mark},
-                start_new_session=True,  # Ctrl-C is for the demo, which then ends them in its own order
+                env={**environment, "HOME": str(self.home), **variables, MARK: self._mark},
+                start_new_session=True,  # Ctrl-C must reach only the demo, which then stops the processes itself
             )
         self._sessions.add(process.pid)
+        self.started[name] = process
         return process
 
-    def wait_until(self, name: str, process: subprocess.Popen[bytes], answers: Callable[[], bool]) -> None:
-        """Wait for a server to come up.
+    def wait_for(self, name: str, condition: Callable[[], T | None], failure: str) -> T:
+        """Call a function until it returns something true, and return that; a server may be unreachable meanwhile.
 
         Args:
-            name: What its log is called.
-            process: The server.
-            answers: Tells whether it does.
+            name: The process that is to make the condition true.
+            condition: The function.
+            failure: The error's message, without a full stop.
 
         Raises:
-            StepFailed: If it ends, or takes too long.
+            StepFailed: If the process ends first, or it takes too long.
         """
-        deadline = time.monotonic() + START_TIMEOUT
-        while time.monotonic() < deadline:
-            if process.poll() is not None:
-                raise self.failed(name, f"{name} ended while it started.")
+        deadline = time.monotonic() + self._timeout
+        while True:
             with suppress(requests.RequestException):
-                if answers():
-                    return
+                if result := condition():
+                    return result
+            if self.started[name].poll() is not None:
+                raise self.failed(f"{failure}: {name} has ended.", self.log(name))
+            if time.monotonic() > deadline:
+                raise self.failed(f"{failure} after {self._timeout:g} s.", self.log(name))
             time.sleep(POLL)
-        raise self.failed(name, f"{name} did not start in {START_TIMEOUT} s.")
 
-    def failed(self, name: str, message: str) -> StepFailed:
-        """Give the error of a step, with the log of the process that it was about."""
-        return StepFailed(message, self.log(name), self.secrets)
+    def failed(self, message: str, log: Path) -> StepFailed:
+        """Return an error with the end of a log, secrets masked."""
+        return StepFailed(message, log, self._secrets)
 
     def stop_all(self) -> None:
-        """End every process of this run: politely, then not."""
+        """Terminate every process of this run, and kill those that do not end."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             ours = [process for process in psutil.process_iter() if self._is_ours(process)]
             for process in ours:
@@ -134,14 +140,14 @@ class Processes:
         self._sessions.clear()
 
     def _is_ours(self, process: psutil.Process) -> bool:
-        # The session first: Airflow's processes give themselves titles, which overwrite what shows of their variables.
+        # The session first: Airflow's processes set a title, which overwrites the environment that psutil reads.
         with suppress(psutil.Error, OSError):
             return os.getsid(process.pid) in self._sessions or process.environ().get(MARK) == self._mark
         return False
 
 
 def free_port() -> int:
-    """Find a port of 127.0.0.1 that nobody listens on."""
+    """Return a port of 127.0.0.1 on which nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

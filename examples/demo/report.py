@@ -1,4 +1,4 @@
-"""What the warehouse holds after the demo: as tables on the screen and as a map."""
+"""Show what the demo has loaded: as tables on the screen, and as a map."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ INK = "#0d1b2a"
 PAPER = "#e0e6ed"
 FAINT = "#7b8ca3"
 
-# Feet: the ends of the map's colours, so that the plains do not vanish in the dark and few peaks share the last one.
+# Feet: the ends of the colour scale, chosen so that plains are visible and few peaks share the last colour.
 LOWEST, HIGHEST = -2500, 7000
 
 
 @dataclass(frozen=True)
 class Results:
-    """What was read back.
+    """The content of the loaded tables.
 
     Attributes:
-        rows: Airports loaded and countries summed up, per orchestrator.
+        rows: Number of airports and of countries, by orchestrator.
         countries: The countries with the most airports: code, airports, mean elevation in feet, centroid.
         points: Longitude, latitude and elevation in feet of each airport.
     """
@@ -96,10 +96,10 @@ def show_results(steps: Steps, results: Results, stats: SandboxStats, options: S
 
 
 def draw_map(results: Results, file: Path) -> None:
-    """Draw every airport where it is, the higher the lighter.
+    """Draw a map of all airports, coloured by elevation.
 
     Args:
-        results: What was read back.
+        results: The content of the tables.
         file: The PNG file to write.
     """
     import matplotlib as mpl
@@ -128,7 +128,7 @@ def draw_map(results: Results, file: Path) -> None:
 
 
 def _degrees(point: str) -> str:
-    """Write `POINT(-96.7 39.4)` as people do: 39.4° N, 96.7° W."""
+    """Return `POINT(-96.7 39.4)` as `39.4° N, 96.7° W`."""
     longitude, latitude = (float(number) for number in point.strip("POINT ()").split())
     north = f"{abs(latitude):.1f}° {'N' if latitude >= 0 else 'S'}"
     return f"{north}, {abs(longitude):.1f}° {'E' if longitude >= 0 else 'W'}"

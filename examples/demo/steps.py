@@ -1,4 +1,4 @@
-"""What the demo is doing, told as it happens: each step with its time, a failed one with the end of its log."""
+"""Print the demo's steps as they happen: each with its time, a failed one with the end of its log."""
 
 from __future__ import annotations
 
@@ -13,38 +13,44 @@ from rich.panel import Panel
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-# Lines of a failed step's log that are shown: a screenful; and the innermost frames of an error in it.
+# Lines shown of a failed step's log: a screenful; and frames of an error in it, the innermost.
 TAIL = 30
 FRAMES = 8
 
 TOKEN = re.compile(r"sandbox-(carto|dw|refresh)-[\w-]+|eyJ[\w-]+\.[\w-]+\.[\w-]+")
-"""The sandbox's tokens, and the JSON web tokens of Airflow: neither belongs on a screen."""
+"""The sandbox's tokens, and Airflow's JSON web tokens: both are masked."""
 
 
 class StepFailed(Exception):
-    """A step did not work.
+    """A step failed.
 
     Args:
         message: What went wrong.
-        log: The file that says more.
-        secrets: What must not be shown of it.
+        log: The file with the details.
+        secrets: Values to mask in the message and the log.
+
+    Attributes:
+        message: What went wrong, masked.
+        tail: The end of the log, masked.
+        step: The title of the step.
     """
 
-    def __init__(self, message: str, log: Path | None = None, secrets: list[str] | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, log: Path | None = None, secrets: Sequence[str] = ()) -> None:
+        self.message = _masked(message, secrets)
+        self.tail = _masked(_tail(log), secrets)  # now, as the log's directory is about to be removed
         self.step = ""
-        self.tail = _tail(log, secrets or [])
+        super().__init__(f"{self.message}\n{self.tail}".rstrip())
 
 
 class Steps:
     """The steps so far.
 
     Attributes:
-        seconds: How long each took, by its title.
-        console: Where they are told.
+        seconds: How long each step took, by its title.
+        console: Where they are printed.
     """
 
     def __init__(self) -> None:
@@ -59,13 +65,13 @@ class Steps:
 
     @contextmanager
     def step(self, title: str) -> Iterator[None]:
-        """Tell one step while it runs, and its time when it is done.
+        """Show a step while it runs, and its time when it has ended.
 
         Args:
             title: What it does.
 
         Raises:
-            StepFailed: If it fails, whatever the error was.
+            StepFailed: If it fails with any error.
         """
         begun = time.monotonic()
         try:
@@ -79,30 +85,32 @@ class Steps:
         self.console.print(f"[green]✓[/] {title} [dim]{self.seconds[title]:.1f} s[/]")
 
     def say(self, text: str) -> None:
-        """Tell something that is no step."""
+        """Print a text that is not a step."""
         self.console.print(text)
 
     def show_failure(self, failure: StepFailed) -> None:
-        """Tell which step failed, why, and how its log ends."""
+        """Print which step failed, why, and the end of its log."""
         self.console.print(f"[red]✗ {failure.step}[/]")
-        self.console.print(Text(str(failure)))
+        self.console.print(Text(failure.message))
         if failure.tail:
             self.console.print(Panel(Text(failure.tail), title="the end of its log", border_style="red"))
 
 
-def _tail(log: Path | None, secrets: list[str]) -> str:
-    """Read the end of a log now, as its directory is about to go, without the secrets in it."""
+def _tail(log: Path | None) -> str:
     if log is None or not log.exists():
         return ""
     lines = [_plain(line) for line in log.read_text(errors="replace").splitlines()]
-    text = "\n".join("\n".join(lines).splitlines()[-TAIL:])
+    return "\n".join("\n".join(lines).splitlines()[-TAIL:])
+
+
+def _masked(text: str, secrets: Sequence[str]) -> str:
     for secret in secrets:
         text = text.replace(secret, "***")
     return TOKEN.sub("***", text)
 
 
 def _plain(line: str) -> str:
-    """Give what a line of Airflow's JSON logs says, an error with where it was raised; any other line as it is."""
+    """Return the message of a line of Airflow's JSON logs, with the frames of its errors; other lines unchanged."""
     try:
         entry = json.loads(line)
     except ValueError:

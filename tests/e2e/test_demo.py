@@ -1,4 +1,4 @@
-"""`make demo` for real: what it shows and writes, and that neither its end nor Ctrl-C leaves anything behind."""
+"""`make demo`: what it shows and writes, and that nothing is left of it after its end or Ctrl-C."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 @dataclass(frozen=True)
 class Demo:
-    """A demo that has ended: exit code, what it said, and where all its temporary files were."""
+    """A demo that has ended: its exit code, its output, and the directory of its temporary files."""
 
     code: int
     output: str
     home: Path
 
     def number_after(self, words: str) -> int:
-        """The first number after some words."""
+        """Return the first number after these words."""
         found = re.search(re.escape(words) + r"\D*([\d,]+)", self.output)
         assert found, self.output
         return int(found[1].replace(",", ""))
 
     def processes_left(self) -> list[str]:
-        """The processes whose working directory is one of the demo's."""
+        """Return the command lines of processes that work below the demo's directory."""
         return [" ".join(process.cmdline()) for process in psutil.process_iter() if _works_below(process, self.home)]
 
     def files_left(self) -> list[Path]:
@@ -56,11 +56,11 @@ def _works_below(process: psutil.Process, directory: Path) -> bool:
 
 
 def run_demo(home: Path, meanwhile: Callable[[subprocess.Popen[str]], None] = lambda _: None) -> Demo:
-    """Run the demo as `make demo` does, in a process group of its own.
+    """Run the demo as `make demo` does, in a new process group.
 
     Args:
-        home: Where its temporary files go.
-        meanwhile: What happens to it while it runs.
+        home: The directory of its temporary files.
+        meanwhile: Called with its process while it runs.
     """
     with (home.parent / f"{home.name}.out").open("w+") as output:
         process = subprocess.Popen(
@@ -86,7 +86,7 @@ def run_demo(home: Path, meanwhile: Callable[[subprocess.Popen[str]], None] = la
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
-    """One whole demo, which the tests of this module look at."""
+    """One complete demo."""
     MAP.unlink(missing_ok=True)
     demo = run_demo(tmp_path_factory.mktemp("demo"))
     assert demo.code == 0, demo.output

@@ -1,4 +1,4 @@
-"""Many tasks of one async flow that want a token at once: they wait for one request, and not in each other's way."""
+"""Many tasks of one async flow that need a token at once share one request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytest_plugins = ["tests.support.prefect_site"]
 
 TASKS = 64
 SLOW = 2.0
-"""Seconds the token endpoint takes: all tasks have begun to wait before there is a token."""
+"""Seconds that the token endpoint takes: all tasks wait before there is a token."""
 
 RUN = f"""
 import asyncio

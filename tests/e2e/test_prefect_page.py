@@ -1,9 +1,8 @@
-"""The block in Prefect's own pages: its type, the form in which it is made, and what a saved one shows."""
+"""The block in Prefect's own pages: its type, the form that creates it, and a saved block."""
 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from carto_auth_integrations.account.fields import FIELDS
-from tests.support.core import SECRET
+from tests.support.accounts import SECRET
+from tests.support.chromium import browser_page
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -26,34 +26,18 @@ IMAGES = Path(__file__).parents[2] / "docs/images"
 
 PATIENCE = 60_000
 """Milliseconds for a page to show what it is to show, on a busy machine."""
-SIZE = {"width": 1280, "height": 1660}
-"""Pixels: the whole form, for the picture."""
-ALONE = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-"""Chromium as root in a container, and without a word to anyone but the server."""
+WIDTH, HEIGHT = 1280, 1660
+"""Pixels of the page: the whole form is in the picture."""
 BLANK = '<svg xmlns="http://www.w3.org/2000/svg"/>'
 
 
 @pytest.fixture(scope="module")
 def page() -> Iterator[Page]:
     """A page of a real browser."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ALONE)
-        page = browser.new_page(viewport=SIZE)
-        page.set_default_timeout(PATIENCE)
+    with browser_page(WIDTH, HEIGHT, PATIENCE) as page:
         # The block's logo is the one thing that is not on this machine.
         page.route("https://**", lambda route: route.fulfill(body=BLANK, content_type="image/svg+xml"))
         yield page
-        browser.close()
 
 
 @pytest.fixture
@@ -65,12 +49,12 @@ def form(page: Page, prefect_site: PrefectSite, registered_blocks: str) -> Page:
 
 
 def below(page: Page, description: str) -> Locator:
-    """Find the field that a description stands above."""
+    """Return the input below a description."""
     return page.get_by_text(description, exact=True).locator("xpath=following::textarea[1]")
 
 
 def picture(page: Page, name: str) -> None:
-    """Take the picture that the documentation shows, where that is wanted."""
+    """Save a picture for the documentation, if CARTO_TEST_PICTURES is set."""
     if os.environ.get("CARTO_TEST_PICTURES"):
         IMAGES.mkdir(exist_ok=True)
         page.screenshot(path=IMAGES / name)

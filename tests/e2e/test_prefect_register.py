@@ -41,7 +41,7 @@ def test_registering_makes_both_types_known(prefect_site: PrefectSite, registere
 
 @pytest.fixture
 def saved(prefect_site: PrefectSite, carto_sandbox_bigquery: Sandbox, tmp_path: Path) -> PrefectSite:
-    """The server, with credentials saved by one process, and warehouses around them by another."""
+    """The server, with credentials saved by one process, and warehouses that hold them by another."""
     prefect_site.save_block("nested", {**carto_sandbox_bigquery.account, "token_store": str(tmp_path / "tokens.json")})
     prefect_site.run("save-warehouses", ["python", "-c", SAVE])
     return prefect_site
@@ -61,9 +61,9 @@ def test_what_one_process_saves_another_loads_and_the_server_masks(
     answers = [*documents]
     for document in documents:
         slug, name = document["block_type"]["slug"], document["name"]
-        answers.append(saved.ask("GET", f"/block_documents/{document['id']}"))
+        answers.append(saved.api.get(f"/block_documents/{document['id']}"))
         if name is not None:
-            answers.append(saved.ask("GET", f"/block_types/slug/{slug}/block_documents/name/{name}"))
+            answers.append(saved.api.get(f"/block_types/slug/{slug}/block_documents/name/{name}"))
     assert MASK in json.dumps(answers)
     assert carto_sandbox_bigquery.options.client_secret not in json.dumps(answers)
     plain = saved.all_of("block_documents", include_secrets=True)

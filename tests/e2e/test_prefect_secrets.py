@@ -1,4 +1,4 @@
-"""What Prefect keeps of runs that go wrong in every way, on disk and in its answers: no secret is in any of it."""
+"""No secret is in anything that Prefect stores or returns of runs that fail in many ways."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from carto_auth_integrations.sandbox import Sandbox
-from tests.support.core import SECRET
+from tests.support.accounts import SECRET
 
 if TYPE_CHECKING:
     from tests.support.prefect_site import PrefectSite
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 pytest_plugins = ["tests.support.prefect_site"]
 
 MARK = "to-be-found"
-"""A block's name, of which all runs leave traces: the search has to find it where it is to find no secret."""
+"""A block's name that all runs write: the search must find it wherever it must not find a secret."""
 TOKENS = ("sandbox-carto-", "sandbox-dw-")
-"""How each token begins that the sandbox has issued, to whomever."""
+"""The beginnings of all tokens of the sandbox."""
 LOGGERS = "carto_auth_integrations,google,urllib3"
-"""Whose lines Prefect is to keep besides its own."""
+"""Loggers whose lines Prefect stores besides its own."""
 
 ANSWERS = (
     "artifacts",
@@ -41,20 +41,20 @@ ANSWERS = (
 )
 PLACES = ("database file", "database tables", "logs of the processes", "results", *ANSWERS)
 WITHOUT_A_MARK = {"block_schemas", "block_types", "deployments", "flows"}
-"""Answers which are about no block and no run."""
+"""Answers that do not hold the name of a block."""
 
 
 def forms_of(text: str) -> list[bytes]:
-    """Give the ways in which bytes may hold a text: plain, and in base64 (as Prefect stores results) at each offset."""
+    """Return a text as bytes: plain, and in base64 (as Prefect stores results) at each of the three alignments."""
     forms = [text.encode()]
     for offset in range(3):
         encoded = base64.b64encode(b"\0" * offset + text.encode()).rstrip(b"=")
-        forms.append(encoded[(0, 2, 3)[offset] : -1])  # the ends depend on what stands beside it
+        forms.append(encoded[(0, 2, 3)[offset] : -1])  # the ends depend on neighbouring bytes
     return forms
 
 
 def finds(text: str, content: bytes) -> bool:
-    """Say whether a text is somewhere in the bytes, were it broken over lines."""
+    """Whether the bytes hold a text, even if it is broken over lines."""
     together = b"".join(content.split())
     return any(form in content or form in together for form in forms_of(text))
 
@@ -66,7 +66,7 @@ def kept(
     carto_sandbox_server: Sandbox,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, bytes]:
-    """All that there is after a run in which much went wrong, by the place where it is kept."""
+    """Everything that Prefect stores after a run with many failures, by place."""
     carto_sandbox_server.start_emulator()
     account = {**carto_sandbox_server.account, "token_store": str(tmp_path_factory.mktemp("tokens") / "tokens.json")}
     prefect_site.save_block(MARK, account)
@@ -76,9 +76,10 @@ def kept(
         assert prefect_site.ended(run)["state_type"] == "FAILED"
     assert carto_sandbox_server.stats().issued["carto"] + carto_sandbox_server.stats().issued["dw"] >= 2
     # The server writes events every few seconds, in their order; this one is about the end of the run.
+    name = {"event": {"name": ["prefect.flow-run.Failed"]}}
     prefect_site.wait_for(
-        lambda: prefect_site.all_of("events", filter={"event": {"name": ["prefect.flow-run.Failed"]}}),
-        lambda events: f"prefect.flow-run.{run}" in json.dumps(events),
+        lambda: f"prefect.flow-run.{run}" in json.dumps(prefect_site.all_of("events", filter=name)),
+        "The event was not written",
     )
     places = {"database file": b"", "logs of the processes": b"", "results": b""}
     for path in (path for path in prefect_site.home.rglob("*") if path.is_file()):
@@ -96,7 +97,7 @@ def place_of(file: Path) -> str:
 
 
 def values_of(database: Path) -> Iterator[bytes]:
-    """Give every value of every table: in the file, a long one may lie in pieces."""
+    """Yield every value of every table: the database file may hold a long value in pieces."""
     with closing(sqlite3.connect(database)) as connection:
         tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         for table in tables:

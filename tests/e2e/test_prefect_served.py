@@ -1,4 +1,4 @@
-"""Served deployments on a real Prefect server: each run is a new process, and all of them make do with one token."""
+"""Served deployments on a real Prefect server: each run is a new process, and all of them share one token."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import re
 import signal
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from carto_auth_integrations.sandbox import Sandbox
-from tests.support.core import auth_for
+from tests.support.accounts import auth_for
 
 if TYPE_CHECKING:
     from tests.support.prefect_site import PrefectSite
@@ -23,14 +23,14 @@ RUNS = int(os.environ.get("CARTO_TEST_FLOW_RUNS", "6"))
 INTERVAL = 4
 """Seconds between scheduled runs."""
 SCHEDULED = 2
-"""Runs on schedule that are enough to call it one."""
+"""Scheduled runs to wait for."""
 ROWS = 1000
 LATE = 3.0
-"""Seconds by which the last part of an upload is late, while its process is killed."""
+"""Seconds by which the last part of an upload is delayed, while its process is killed."""
 
 
 def save_block(site: PrefectSite, sandbox: Sandbox, folder: Path) -> str:
-    """Save the sandbox's account under a new name, with a token store of its own."""
+    """Save the sandbox's account under a new name and with a new token store; return the name."""
     name = f"block-{uuid4().hex[:8]}"
     site.save_block(name, {**sandbox.account, "token_store": str(folder / "tokens.json")})
     return name
@@ -61,10 +61,12 @@ def test_a_deployment_with_a_schedule_runs_by_itself(
             "deployments": {"id": {"any_": [served.deployment]}},
             "flow_runs": {"state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED"]}}},
         }
-        runs = prefect_site.wait_for(
-            lambda: [run for run in prefect_site.all_of("flow_runs", **filters) if run["auto_scheduled"]],
-            lambda runs: len(runs) >= SCHEDULED,
-        )
+
+        def scheduled_runs() -> list[dict[str, Any]]:
+            return [run for run in prefect_site.all_of("flow_runs", **filters) if run["auto_scheduled"]]
+
+        prefect_site.wait_for(lambda: len(scheduled_runs()) >= SCHEDULED, "The deployment does not run")
+        runs = scheduled_runs()
 
     assert {run["state_type"] for run in runs} == {"COMPLETED"}
     assert carto_sandbox_bigquery.stats().count("token") == 1
@@ -79,7 +81,7 @@ def test_a_run_that_was_killed_and_is_retried_loads_its_rows_once(
 
     with prefect_site.serving("load-rows") as served:
         run = prefect_site.begin_run(served, block=block, table=table, rows=ROWS)
-        prefect_site.wait_for(lambda: carto_sandbox_bigquery.stats().count("upload"), bool)
+        prefect_site.wait_for(lambda: carto_sandbox_bigquery.stats().count("upload"), "The upload did not begin")
         time.sleep(LATE / 3)  # it has begun its upload; now it sends the rest
         os.kill(int(re.search(r"process (\d+)", served.log.read_text())[1]), signal.SIGKILL)
         assert prefect_site.ended(run)["state_type"] == "CRASHED"

@@ -1,4 +1,4 @@
-"""A search for secrets in all that a real Airflow wrote down and all that its API answers."""
+"""A search for secrets in everything that a real Airflow has written, and in everything that its API returns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from tests.support.airflow_site import AirflowSite, Run
 
 MARK = "canary"
-"""What all secrets of the tests begin with; the sandbox's tokens begin with `sandbox-carto-` and `sandbox-dw-`."""
+"""All secrets of the tests begin with this; the sandbox's tokens begin with `sandbox-carto-` and `sandbox-dw-`."""
 LISTS = {
     "assets": "/api/v2/assets",
     "connections": "/api/v2/connections",
@@ -22,19 +22,19 @@ LISTS = {
     "providers": "/api/v2/providers",
     "variables": "/api/v2/variables",
 }
-"""Lists that the API gives page by page, by the key under which they are in the answer."""
+"""Paths of lists in the API, by the key of the answer that holds the items."""
 SHOWN = b"shown by the task itself:"
-"""How a task begins what it prints with a token in it: Airflow masks that in the task's log, and only there."""
+"""The start of a line that a task prints with a token in it: Airflow masks it in the task's log, and only there."""
 AROUND = 40
-"""Characters to show on either side of a find."""
+"""Characters to show on both sides of a secret."""
 
 
 def finds(site: AirflowSite, runs: list[Run]) -> list[str]:
-    """Give every place where a secret shows: files that Airflow wrote, its database among them, and its API's answers.
+    """Return every place that shows a secret: files of Airflow, its database among them, and answers of its API.
 
     Args:
         site: The Airflow.
-        runs: The DAG runs about which the API is asked.
+        runs: The DAG runs to search.
     """
     pattern = _pattern()
     found = []
@@ -46,7 +46,7 @@ def finds(site: AirflowSite, runs: list[Run]) -> list[str]:
 
 
 def _pattern() -> re.Pattern[bytes]:
-    """Match what secrets begin with, as they are and as base64 makes them at each of its three alignments."""
+    """Return a pattern for the beginnings of secrets, in plain text and in base64 at each of its three alignments."""
     beginnings = (f"{MARK}-", "sandbox-carto-", "sandbox-dw-")
     plain = [re.escape(text.encode()) + rb"[\w-]{4}" for text in beginnings]
     coded = [re.escape(code) for text in beginnings for code in _base64(text.encode())]
@@ -56,14 +56,15 @@ def _pattern() -> re.Pattern[bytes]:
 def _base64(text: bytes) -> Iterator[bytes]:
     for shift in range(3):
         code = base64.b64encode(bytes(shift) + text)
-        first, end = -(-shift * 8 // 6), (shift + len(text)) * 8 // 6  # what no byte before or after can change
+        # Only the characters that do not depend on neighbouring bytes.
+        first, end = -(-shift * 8 // 6), (shift + len(text)) * 8 // 6
         yield code[first:end]
 
 
 def _files(site: AirflowSite) -> Iterator[tuple[str, bytes]]:
     for path in site.files():
         content = path.read_bytes()
-        if path in site.component_logs():  # where LocalExecutor repeats what tasks print, and masks nothing
+        if path in site.component_logs():  # LocalExecutor repeats the output of tasks there, unmasked
             content = b"\n".join(line for line in content.splitlines() if SHOWN not in line)
         yield str(path), content
 
@@ -73,10 +74,10 @@ def _answers(site: AirflowSite, runs: list[Run]) -> Iterator[tuple[str, bytes]]:
         yield path, _bytes(site.all(path, key))
     for connection in site.all("/api/v2/connections", "connections"):
         path = f"/api/v2/connections/{connection['connection_id']}"
-        yield path, _bytes(site.get(path))
-    yield "/api/v2/config", _bytes(site.get("/api/v2/config"))
+        yield path, _bytes(site.api.get(path))
+    yield "/api/v2/config", _bytes(site.api.get("/api/v2/config"))
     for run in runs:
-        yield run.path, _bytes([site.get(run.path), run.tasks])
+        yield run.path, _bytes([site.api.get(run.path), run.tasks])
         for number, log in enumerate(site.logs(run)):
             yield f"{run.path}, log {number}", _bytes(log)
         for task_id in sorted({task["task_id"] for task in run.tasks}):

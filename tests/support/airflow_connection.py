@@ -1,4 +1,4 @@
-"""The sandbox's account as an Airflow connection, the way a deployment gives it: as JSON in the environment."""
+"""The sandbox's account as an Airflow connection, as deployments define it: as JSON in an environment variable."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ VARIABLE = "AIRFLOW_CONN_CARTO_DEFAULT"
 
 
 def connection_of(sandbox: Sandbox, token_store: Path | str, **extras: str) -> dict[str, Any]:
-    """Give a `carto` connection for the sandbox's account.
+    """Return the fields of a `carto` connection for the sandbox's account.
 
     Args:
-        sandbox: Whose account.
-        token_store: Where its tokens rest.
+        sandbox: The sandbox.
+        token_store: Where its tokens are stored.
         extras: Further extras.
     """
     account = sandbox.account
@@ -37,5 +37,5 @@ def connection_of(sandbox: Sandbox, token_store: Path | str, **extras: str) -> d
 
 
 def set_connection(monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any]) -> None:
-    """Have Airflow find these fields as `carto_default`."""
+    """Define the connection `carto_default`."""
     monkeypatch.setenv(VARIABLE, json.dumps(fields))

@@ -1,28 +1,20 @@
-"""Airflow's own page of connections, driven in Chromium."""
+"""Airflow's page of connections and its form, driven in Chromium."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
-OPTIONS = (
-    "--no-sandbox",  # in a container, where CI is root
-    "--disable-gpu",
-    "--disable-quic",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-)
+from tests.support.chromium import browser_page
+
 PATIENCE = 120_000
 """Milliseconds after which the page counts as hung."""
 WIDTH, HEIGHT = 1000, 1000
-"""Pixels of the page; it grows with the form for a screenshot."""
+"""Pixels of the page; its height grows with the form for a screenshot."""
 
 
 class ConnectionsPage:
@@ -35,11 +27,10 @@ class ConnectionsPage:
 
     def __init__(self, page: Page, url: str) -> None:
         self._page = page
-        page.set_default_timeout(PATIENCE)
         page.goto(f"{url}/connections")
 
     def reload(self) -> None:
-        """Show the connections as they are now."""
+        """Load the page again."""
         self._page.reload()
 
     def add(self, conn_id: str, connection_type: str) -> ConnectionForm:
@@ -52,12 +43,12 @@ class ConnectionsPage:
         return form
 
     def edit(self, conn_id: str) -> ConnectionForm:
-        """Open the form of a connection that was saved."""
+        """Open the form of a saved connection."""
         self._row(conn_id).get_by_role("button", name="Edit Connection").click()
         return self._form()
 
     def test(self, conn_id: str) -> str:
-        """Press Test, and give what is shown then."""
+        """Press Test, and return the message that appears."""
         self._row(conn_id).get_by_role("button", name="Test Connection").click()
         answer = self._page.get_by_role("status").filter(has_text="Test Connection")
         expect(answer).to_be_visible(timeout=PATIENCE)
@@ -82,33 +73,33 @@ class ConnectionForm:
         self._page = page
 
     def show_extra_fields(self) -> None:
-        """Open the part with the connection type's own fields."""
+        """Open the section with the fields of the connection type."""
         self.dialog.get_by_role("button", name="Extra Fields", exact=True).click()
 
     def text(self) -> str:
-        """Give all that is written there, but for what is typed in."""
+        """Return the text of the form, without the values of its inputs."""
         return self.dialog.inner_text()
 
     def fill(self, **values: str) -> None:
-        """Type in values by the names of the inputs."""
+        """Fill in values by the names of the inputs."""
         for name, value in values.items():
             self._input(name).fill(value)
 
     def value(self, name: str) -> str:
-        """Give what an input holds."""
+        """Return the value of an input."""
         return self._input(name).input_value()
 
     def is_masked(self, name: str) -> bool:
-        """Tell whether an input shows dots."""
+        """Whether an input shows dots instead of its value."""
         return self._input(name).get_attribute("type") == "password"
 
     def save(self) -> None:
-        """Save, and wait until the form has gone."""
+        """Save, and wait until the form has closed."""
         self.dialog.get_by_role("button", name="Save").click()
         expect(self.dialog).to_be_hidden(timeout=PATIENCE)
 
     def screenshot(self, file: Path) -> None:
-        """Draw the form, all of it."""
+        """Save a picture of the whole form."""
         box = self.dialog.bounding_box()
         assert box is not None
         self._page.set_viewport_size({"width": WIDTH, "height": int(box["height"]) + 200})
@@ -121,10 +112,6 @@ class ConnectionForm:
 
 @contextmanager
 def connections_page(url: str) -> Iterator[ConnectionsPage]:
-    """Open the page in a browser of its own."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=list(OPTIONS))
-        try:
-            yield ConnectionsPage(browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, locale="en-US"), url)
-        finally:
-            browser.close()
+    """Open the page in a new browser, while the `with` block runs."""
+    with browser_page(WIDTH, HEIGHT, PATIENCE) as page:
+        yield ConnectionsPage(page, url)

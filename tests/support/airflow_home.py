@@ -1,4 +1,4 @@
-"""An Airflow home of a test's own, for what needs a metadata database and processes, and no server."""
+"""A new Airflow home, for tests that need a metadata database and processes, but no server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class AirflowHome:
     """A directory with a configuration, a DAGs folder and an empty metadata database.
 
     Args:
-        path: Where.
+        path: A directory that does not exist yet.
         settings: Options of Airflow's configuration, `SECTION__OPTION`.
     """
 
@@ -30,16 +30,16 @@ class AirflowHome:
         self.run("db", "migrate")
 
     def run(self, *arguments: str, **variables: str) -> str:
-        """Run `airflow` and give what it printed.
+        """Run `airflow` and return its output.
 
         Args:
             arguments: Its command line.
-            variables: Environment variables beside the home's own.
+            variables: Environment variables besides those of this home.
         """
         return self.python("-m", "airflow", *arguments, **variables)
 
     def python(self, *arguments: str, **variables: str) -> str:
-        """Run Python in this home and give what it printed, errors too. It has to succeed."""
+        """Run Python in this home and return its output, errors too; assert that it succeeds."""
         done = self.start(*arguments, **variables)
         output, _ = done.communicate(timeout=PATIENCE)
         assert done.returncode == 0, output

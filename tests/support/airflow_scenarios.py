@@ -1,4 +1,4 @@
-"""What happens in a real Airflow of the tests: a fleet of tasks, a triggerer full of jobs, workers that are killed."""
+"""Scenarios in a real Airflow: a triggerer with many jobs, and loads whose worker is killed."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import psutil
 
 from carto_auth_integrations import CartoAuth
 from carto_auth_integrations.sandbox import Sandbox
-from tests.support.airflow_site import AirflowSite, Run, until
+from tests.support.airflow_site import AirflowSite, Run
 
 SLOW = 2.0
-"""Seconds that the token endpoint takes while a triggerer full of jobs needs a token."""
+"""Seconds that the token endpoint takes while a triggerer with many jobs needs a token."""
 STUCK = 120.0
-"""Seconds that a request of a load is late, so that it is killed meanwhile."""
+"""Seconds by which a request of a load is delayed, so that its worker is killed meanwhile."""
 ROWS = 5_000
-"""Of a load that is killed: the file is sent in one piece, since BigQuery makes the job with its last byte."""
+"""Rows of a load whose worker is killed: few enough for one request, since BigQuery creates the job with the last."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class Deferral:
 
     Attributes:
         run: The DAG run of the queries.
-        milliseconds: What the watch of the event loop saw, the longest of each: `pause` between two ticks, `made here`
-            by any thread of the triggerer, `ours` for one callback of a trigger of the queries, and `ours computing`.
-        token_requests: Answers of the token endpoint between the tokens' revocation and the last event.
-        exchanges: DW tokens that were issued in this time.
+        milliseconds: The longest pauses of the event loop: `pause` between two ticks, `made here` by any thread of the
+            triggerer, `ours` by one callback of a trigger of the queries, and `ours computing` its CPU time.
+        token_requests: Requests to the token endpoint between the revocation of the tokens and the last event.
+        exchanges: DW tokens that were issued meanwhile.
     """
 
     run: Run
@@ -45,23 +45,23 @@ def defer_many(site: AirflowSite, sandbox: Sandbox, count: int, *, dag_id: str =
     """Defer queries while there is no triggerer, revoke all tokens, and start a triggerer with a slow token endpoint.
 
     Args:
-        site: Where they run.
-        sandbox: The account's.
-        count: How many.
-        dag_id: The DAG, each of whose tasks `ask` is deferred once.
+        site: The Airflow.
+        sandbox: The CARTO of its connection.
+        count: How many queries.
+        dag_id: The DAG; each index of its task `ask` is deferred once.
     """
     end = site.home / f"{dag_id}-{time.time()}.end"
     site.kill("triggerer")
     watch = site.begin("watch_loop", dag_id=dag_id, until=str(end))
-    until(lambda: site.count(watch, "deferred") == 1, "the watch was not deferred")
+    site.wait_for(lambda: site.count(watch, "deferred") == 1, "The watch was not deferred")
     queries = site.begin(dag_id, count=count)
-    until(lambda: site.count(queries, "deferred") == count, "not all tasks were deferred")
+    site.wait_for(lambda: site.count(queries, "deferred") == count, "Not all tasks were deferred")
     for kind in ("dw", "carto"):
         sandbox.revoke(kind)
     before = sandbox.stats()
     sandbox.fault("token", delay=SLOW)
     site.start_component("triggerer")
-    until(lambda: site.count(queries, "deferred") == 0, "not all tasks were resumed")
+    site.wait_for(lambda: site.count(queries, "deferred") == 0, "Not all tasks were resumed")
     after = sandbox.stats()
     end.touch()
     run = site.end(queries)
@@ -75,7 +75,7 @@ def defer_many(site: AirflowSite, sandbox: Sandbox, count: int, *, dag_id: str =
 
 
 def kill_while_uploading(site: AirflowSite, sandbox: Sandbox, file: Path, table: str) -> str:
-    """Begin a load, kill its worker while the file is on its way, and give the path of the DAG run."""
+    """Begin a load, kill its worker during the upload, and return the path of the DAG run."""
     sandbox.fault("upload", delay=STUCK, match="^PUT", count=1)
     before = sandbox.stats().count("upload")
     path = site.begin("killed_loads", loads=[{"source": str(file), "destination": table}])
@@ -83,7 +83,7 @@ def kill_while_uploading(site: AirflowSite, sandbox: Sandbox, file: Path, table:
 
 
 def kill_after_the_job(site: AirflowSite, sandbox: Sandbox, file: Path, table: str) -> str:
-    """Begin a load, kill its worker when the rows are there and it does not know, and give the path of the DAG run."""
+    """Begin a load, kill its worker after the job but before it knows of it, and return the path of the DAG run."""
     sandbox.fault("upload", cut="after", match="^PUT", count=1)
     sandbox.fault("bigquery", delay=STUCK, match="^GET .*/jobs/carto_killed_loads", skip=1, count=1)
     path = site.begin("killed_loads", loads=[{"source": str(file), "destination": table}])
@@ -91,13 +91,13 @@ def kill_after_the_job(site: AirflowSite, sandbox: Sandbox, file: Path, table: s
 
 
 def write_rows(file: Path) -> Path:
-    """Write the file of a load that is to be killed."""
+    """Write the file of a load whose worker is to be killed, and return its path."""
     file.write_text("number,text\n" + "".join(f"{number},row {number}\n" for number in range(ROWS)))
     return file
 
 
 def rows_of(sandbox: Sandbox, table: str) -> int:
-    """Count the rows of a table; 0 if there is none."""
+    """Return the number of rows of a table, 0 if there is no such table."""
     from google.api_core.exceptions import NotFound
 
     warehouse = CartoAuth.from_mapping({**sandbox.account, "token_store": "memory:"}).warehouse()
@@ -109,10 +109,12 @@ def rows_of(sandbox: Sandbox, table: str) -> int:
 
 
 def _killed(site: AirflowSite, path: str, is_time: Callable[[], bool]) -> str:
-    until(is_time, "the load did not come so far")
+    site.wait_for(is_time, "The load did not get far enough")
     (load,) = [task for task in site.tasks(path) if task["task_id"] == "load"]
-    workers = [process for process in site.processes("scheduler") if load["id"] in " ".join(_cmdline(process))]
-    assert len(workers) == 2, f"the one that supervises the task, and the task: {workers}"
+    workers = [
+        process for process in site.component_processes("scheduler") if load["id"] in " ".join(_cmdline(process))
+    ]
+    assert len(workers) == 2, f"the supervisor of the task, and the task: {workers}"
     for process in workers:
         process.send_signal(signal.SIGKILL)
     return path

@@ -1,4 +1,4 @@
-"""Tasks of the provider without a scheduler: an operator with a context of its own, or a whole DAG in this process."""
+"""Tasks of the provider without a scheduler: an operator with a context, or a whole DAG, in this process."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from textwrap import dedent
 from types import SimpleNamespace
 from typing import Any
+
+from carto_auth_integrations.warehouse import CartoWarehouse
 
 try:
     from airflow.sdk.execution_time.context import OutletEventAccessors
@@ -28,16 +30,16 @@ def context_of(
     start: datetime | None = START,
     store: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Give what a task instance hands to an operator; what it puts into XCom is in `context["ti"].xcoms`.
+    """Return the context of an operator; what the operator pushes to XCom is in `context["ti"].xcoms`.
 
     Args:
-        task_id: The task; like the rest, part of what tells one try of one run from others.
+        task_id: The task.
         run_id: The DAG run.
-        map_index: Of a mapped task.
+        map_index: The index of a mapped task, else -1.
         try_number: The first try is 1.
         max_tries: As Airflow counts: a clearing raises it.
-        start: Of the run.
-        store: What the task has remembered in its state store, which tries share; left out, there is none.
+        start: When the run started.
+        store: The task's state store, which tries share; None where Airflow has none.
     """
     xcoms: dict[str, Any] = {}
     ti = SimpleNamespace(
@@ -58,16 +60,16 @@ def context_of(
 
 
 def execute(operator: Any, context: dict[str, Any]) -> Any:
-    """Execute an operator on any thread, past Airflow's guard against doing so without its task runner."""
+    """Execute an operator on any thread, without Airflow's check that its task runner does so."""
     return inspect.unwrap(type(operator).execute)(operator, context)
 
 
 def parse_dag(dag_id: str, source: Path | str) -> Any:
-    """Put a DAG file, or the text of one, into Airflow's folder, and give the DAG.
+    """Put a DAG file into Airflow's folder, and return the DAG.
 
     Args:
         dag_id: Which DAG of the file.
-        source: The file, or its text, whose indentation is taken off.
+        source: The file, or its text, whose indentation is removed.
     """
     try:
         from airflow.dag_processing.dagbag import DagBag
@@ -88,12 +90,20 @@ def parse_dag(dag_id: str, source: Path | str) -> Any:
 
 
 def run_dag(dag: Any) -> Any:
-    """Run a DAG to its end in this process, retries and triggers included, and give the DAG run."""
+    """Run a DAG to its end in this process, with retries and triggers, and return the DAG run."""
     return dag.test()
 
 
+def jobs_named(warehouse: CartoWarehouse, name: str) -> list[str]:
+    """Return the ids of all jobs whose id contains a name, such as the task's."""
+    from carto_auth_integrations.bigquery.client import make_client
+
+    client = make_client(warehouse._tokens, warehouse._tokens.get().details["project_id"], {})
+    return [job.job_id for job in client.list_jobs() if name in job.job_id]
+
+
 def states_of(run: Any) -> dict[str, str]:
-    """Give the state of each task of a run; of a mapped one, of each index."""
+    """Return the state of each task of a run; of a mapped task, of each index."""
     tasks = run.get_task_instances()
     return {
         ti.task_id if ti.map_index < 0 else f"{ti.task_id}[{ti.map_index}]": str(ti.state)
@@ -102,7 +112,7 @@ def states_of(run: Any) -> dict[str, str]:
 
 
 def results_of(run: Any, task_id: str, key: str = "return_value") -> Any:
-    """Give what a task returned, or left in XCom under another key; of a mapped one, what each index did."""
+    """Return the result of a task, or another key of its XCom; of a mapped task, a list with that of each index."""
     tis = sorted((ti for ti in run.get_task_instances() if ti.task_id == task_id), key=lambda ti: ti.map_index)
     found = [ti.xcom_pull(task_ids=task_id, key=key, map_indexes=ti.map_index) for ti in tis]
     return found[0] if tis[0].map_index < 0 else found

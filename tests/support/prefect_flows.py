@@ -1,6 +1,6 @@
-"""Flows that tests and benchmarks serve: `python tests/prefect_flows.py FLOW DEPLOYMENT`.
+"""Flows that tests and benchmarks serve: `python tests/support/prefect_flows.py FLOW DEPLOYMENT`.
 
-Each makes its own way to the block, as a user's does; none is given a secret.
+Each loads the block itself, as the flows of users do; none takes a secret as a parameter.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from prefect.events import emit_event
 from prefect_blocks import CartoCredentials, carto_load, carto_query
 
 LIMIT = int(os.environ.get("LIMIT", "2"))
-"""Runs of a served flow at a time: as many as there are cores, or each takes as long as all of them."""
+"""Concurrent runs of a served flow: as many as there are cores, or all of them take longer."""
 
 
 @flow
 def one_query(block: str) -> int:
-    """Run a query of one row, and say in which process."""
+    """Run a query of one row, and log the id of the process."""
     get_run_logger().info("process %d", os.getpid())
     client = CartoCredentials.load(block).get_carto_dw_client()
     return next(iter(client.query_and_wait("SELECT 1 AS one"))).one
@@ -32,31 +32,31 @@ def one_query(block: str) -> int:
 
 @flow
 def load_rows(block: str, table: str, rows: int) -> int:
-    """Append rows, once, and say in which process."""
+    """Append rows, once, and log the id of the process."""
     get_run_logger().info("process %d", os.getpid())
     return carto_load(block, lambda: ({"id": number} for number in range(rows)), table)["rows"]
 
 
 @task(cache_policy=NO_CACHE)
 async def take_tokens(carto: CartoCredentials) -> None:
-    """Take a token of each kind."""
+    """Get a token of each kind."""
     await carto.aget_access_token()
     await carto.aget_carto_dw_credentials()
 
 
 @flow
 async def many_at_once(block: str, tasks: int) -> None:
-    """Run many tasks on one event loop, all of which want a token at once."""
+    """Run many tasks on one event loop, all of which need a token at once."""
     carto = await CartoCredentials.aload(block)
     await asyncio.gather(*(take_tokens(carto) for _ in range(tasks)))
 
 
-# What goes wrong, and what goes well, around secrets; see test_prefect_secrets.py
+# Tasks that fail and succeed while they hold secrets; see test_prefect_secrets.py
 
 
 @task
 def leave_traces(block: str) -> str:
-    """Write the block's name everywhere: what Prefect keeps is to hold it."""
+    """Write the block's name wherever Prefect stores something, so that the search can find it there."""
     get_run_logger().info("a log line about %s", block)
     create_markdown_artifact(f"an artifact about {block}", key="traces")
     emit_event("traces", {"prefect.resource.id": f"traces.{block}"}, payload={"about": block})
@@ -74,25 +74,25 @@ def hold_tokens(block: str) -> None:
 
 @task
 def take_a_block(carto: CartoCredentials, block: str) -> str:
-    """Take secrets as an argument, and give what may be shown of it."""
+    """Take secrets as an argument, and return what is shown of it."""
     return f"{block}: {carto!r} {carto.model_dump()}"
 
 
 @task
 def ask_google_for_nonsense(block: str) -> None:
-    """Fail as google's client does: with the request, its headers and all, on the error."""
+    """Fail as google's client does: with an error that holds the request and its headers."""
     CartoCredentials.load(block).get_carto_dw_client().query_and_wait("SELECT nonsense FROM nowhere")
 
 
 @task
 def look_for_a_table(block: str) -> None:
-    """The same for a table that is not there."""
+    """Fail in the same way for a table that does not exist."""
     CartoCredentials.load(block).get_carto_dw_client().get_table("shared.not_there")
 
 
 @task
 def load_a_broken_source(block: str) -> None:
-    """Fail in the middle of a load, in the user's own code."""
+    """Fail during a load, in the user's own code."""
 
     def rows() -> Iterator[dict[str, Any]]:
         yield {"id": 1}
@@ -109,13 +109,13 @@ def be_refused(block: str) -> None:
 
 @flow
 def take_a_block_as_parameter(carto: CartoCredentials, block: str) -> str:
-    """Be a flow whose parameters, which Prefect keeps, hold secrets."""
+    """Take secrets as a parameter, which Prefect stores."""
     return take_a_block(carto, block)
 
 
 @flow
 def misfortunes(block: str) -> None:
-    """Let everything go wrong that may, and fail."""
+    """Run everything that may fail, and fail."""
     carto = CartoCredentials.load(block)
     leave_traces(block)
     take_a_block_as_parameter(carto, block)

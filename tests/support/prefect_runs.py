@@ -1,21 +1,24 @@
-"""Flow runs in a test's own process, and what Prefect's server keeps of them."""
+"""Flow runs in a test's own process, and what Prefect's server stores of them."""
 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from typing import Any
 
 from prefect import flow, get_client
 from prefect.states import State
 
+from tests.support.threads import until
+
 PATIENCE = 60
-"""Seconds for events on their way through Prefect's server."""
+"""Seconds that Prefect's server may take to store events."""
+POLL = 0.2
+"""Seconds between two requests."""
 
 
 def run(body: Callable[[], Any], **options: Any) -> State:
-    """Run a function as a flow, and give how it ended."""
+    """Run a function as a flow, and return its final state."""
     return flow(body, name="test", **options)(return_state=True)
 
 
@@ -24,10 +27,8 @@ def result_of(state: State) -> Any:
 
 
 def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it never came about"
-        time.sleep(0.2)
+    """Wait for something that Prefect's server does in the background."""
+    until(condition, timeout=PATIENCE, poll=POLL)
 
 
 def ask(path: str, body: dict[str, Any]) -> Any:
@@ -36,7 +37,7 @@ def ask(path: str, body: dict[str, Any]) -> Any:
 
 
 def artifacts_of(state: State) -> list[tuple[str, Any]]:
-    """The artifacts of a flow run, their data as it was given."""
+    """Return the type and the data of each artifact of a flow run."""
     run_id = str(state.state_details.flow_run_id)
     found = ask("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run_id]}}})
     return [
@@ -47,7 +48,7 @@ def artifacts_of(state: State) -> list[tuple[str, Any]]:
 
 
 def events_of(state: State, count: int = 1) -> list[dict[str, Any]]:
-    """The asset events of a flow run, when there are so many."""
+    """Return the asset events of a flow run, once there are at least so many."""
     related = {"id": [f"prefect.flow-run.{state.state_details.flow_run_id}"]}
     query = {"filter": {"event": {"prefix": ["prefect.asset"]}, "related": related}}
     found: list[dict[str, Any]] = []

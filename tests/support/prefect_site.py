@@ -1,4 +1,4 @@
-"""A real Prefect for tests: a server of its own on 127.0.0.1, served flows, and the API as anyone may ask it."""
+"""A real Prefect for tests and benchmarks: a server, served flows, and everything that the server stores."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import itertools
 import json
 import os
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,25 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
-from requests.adapters import HTTPAdapter
-from urllib3 import Retry
 
-from examples.demo.processes import Processes, free_port
+from examples.demo.prefect import Prefect
+from examples.demo.processes import Processes
+from tests.support.processes import ROOT
 
-ROOT = Path(__file__).parents[2]
 FLOWS = Path(__file__).with_name("prefect_flows.py")
 
 PATIENCE = 180
 """Seconds after which a process or a run counts as hung; far above what any of them takes on a busy machine."""
 GRACE = 30
-"""Seconds in which a served flow that is told to end pauses its deployment, and ends."""
-POLL = 0.2
-"""Seconds between two questions to the server."""
-BUSY = Retry(8, connect=0, read=0, status_forcelist=[503], backoff_factor=0.2, allowed_methods=None)
-"""The server says 503 while its database is locked; Prefect's own clients ask again as well."""
+"""Seconds in which a terminated process of a served flow pauses its deployment and ends."""
 PAGE = 200
-"""Items that the server gives at a time, its own limit."""
+"""Items that the server returns at once, at most."""
 ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 SAVE = """
@@ -44,64 +37,31 @@ CartoCredentials(**json.loads(os.environ["ACCOUNT"])).save(sys.argv[1], overwrit
 
 @dataclass(frozen=True)
 class Served:
-    """A flow that is served: the id of its deployment, and what its process and its runs say."""
+    """A flow that is served: the id of its deployment, and the log of its process and its runs."""
 
     deployment: str
     log: Path
 
 
-class PrefectSite:
-    """A Prefect server and the processes that talk to it.
+class PrefectSite(Prefect):
+    """A Prefect server that stores as much as it can, for tests that search for secrets in it.
 
     Args:
-        processes: Who starts and ends them.
+        processes: Starts and stops the server and the processes that use it.
     """
 
     def __init__(self, processes: Processes) -> None:
-        self.processes = processes
+        super().__init__(
+            processes,
+            PYTHONPATH=os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
+            PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT="false",
+            PREFECT_RESULTS_PERSIST_BY_DEFAULT="true",
+            PREFECT_LOGGING_LEVEL="DEBUG",
+            PREFECT_LOGGING_SERVER_LEVEL="DEBUG",
+            PREFECT_RUNNER_POLL_FREQUENCY="1",  # seconds, instead of ten, between two looks at the schedule
+        )
         self.home = processes.home
-        self.url = f"http://127.0.0.1:{free_port()}"
-        self.settings = {
-            "HOME": str(self.home),
-            "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
-            "PREFECT_HOME": str(self.home / "prefect"),
-            "PREFECT_API_URL": f"{self.url}/api",
-            "PREFECT_SERVER_UI_API_URL": f"{self.url}/api",  # the pages would ask at port 4200
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-            "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-            # Whatever is written at all is to be there when a test looks for secrets in it.
-            "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "true",
-            "PREFECT_LOGGING_LEVEL": "DEBUG",
-            "PREFECT_LOGGING_SERVER_LEVEL": "DEBUG",
-            # Nobody waits ten seconds for the next look at the schedule.
-            "PREFECT_RUNNER_POLL_FREQUENCY": "1",
-        }
         self._numbers = itertools.count(1)
-        self._session = requests.Session()
-        self._session.trust_env = False
-        self._session.headers["Connection"] = "close"  # the server closes an idle connection, maybe just as it is used
-        self._session.mount(self.url, HTTPAdapter(max_retries=BUSY))
-
-    def start(self) -> None:
-        """Start the server and wait until it answers."""
-        port = self.url.rpartition(":")[2]
-        command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", port]
-        server = self.processes.start("server", command, self.settings)
-        self.processes.wait_until("server", server, lambda: self._session.get(f"{self.url}/api/health", timeout=1).ok)
-
-    def run(self, name: str, command: list[str], **variables: str) -> str:
-        """Run a program of this Python environment to its end, and give all that it has said so far under its name.
-
-        Args:
-            name: What its log is called.
-            command: Program or `python`, and its arguments.
-            variables: Environment variables beside those that lead to this server.
-        """
-        process = self.processes.start(name, command, {**self.settings, **variables})
-        code = process.wait(PATIENCE)
-        said = self.processes.log(name).read_text()
-        assert code == 0, said
-        return said
 
     def save_block(self, name: str, account: dict[str, str]) -> None:
         """Save an account as a block, in a process of its own."""
@@ -109,80 +69,65 @@ class PrefectSite:
 
     @contextmanager
     def serving(self, flow: str, **variables: str) -> Iterator[Served]:
-        """Serve a flow of `prefect_flows.py` for a block, as a new deployment.
+        """Serve a flow of `prefect_flows.py` as a new deployment, while the `with` block runs.
 
         Args:
             flow: The flow.
-            variables: Environment variables of its process, and so of its runs.
+            variables: Environment variables of its process and its runs.
         """
-        # A name of its own each time: Prefect pauses a deployment when its server ends, and keeps it paused.
+        # A new name each time: Prefect pauses a deployment when its process ends, and keeps it paused.
         name = f"{flow}-{next(self._numbers)}"
-        process = self.processes.start(name, ["python", str(FLOWS), flow, name], {**self.settings, **variables})
+        path = f"/deployments/name/{flow}/{name}"
+        process = self.start_process(name, ["python", str(FLOWS), flow, name], **variables)
         try:
-            self.processes.wait_until(name, process, lambda: self._deployment(flow, name) is not None)
-            yield Served(self._deployment(flow, name)["id"], self.processes.log(name))
+            deployment = self.processes.wait_for(name, lambda: self.api.find(path), "There is no deployment")
+            yield Served(deployment["id"], self.processes.log(name))
         finally:
             process.terminate()
-            with suppress(subprocess.TimeoutExpired):  # it hangs where its server is gone, and the site's end kills it
+            with suppress(subprocess.TimeoutExpired):  # it hangs if its server is gone, and is killed with all others
                 process.wait(GRACE)
 
     def begin_run(self, served: Served, **parameters: Any) -> str:
-        """Ask for a run of a deployment, as soon as may be, and give its id."""
+        """Schedule a run of a deployment for now, and return its id."""
         body = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
-        return self.ask("POST", f"/deployments/{served.deployment}/create_flow_run", body)["id"]
-
-    def flow_run(self, flow_run: str) -> dict[str, Any]:
-        """Give what the server knows of a run."""
-        return self.ask("GET", f"/flow_runs/{flow_run}")
+        return self.api.call("POST", f"/deployments/{served.deployment}/create_flow_run", body)["id"]
 
     def ended(self, flow_run: str) -> dict[str, Any]:
-        """Wait for the end of a run, and give what the server knows of it."""
-        return self.wait_for(lambda: self.flow_run(flow_run), lambda run: run["state_type"] in ENDED)
+        """Wait for the end of a run, and return it as the API shows it."""
+        path = f"/flow_runs/{flow_run}"
+        self.wait_for(lambda: self.api.get(path)["state_type"] in ENDED, f"The run {flow_run} does not end")
+        return self.api.get(path)
 
     def all_ended(self, flow_runs: list[str]) -> list[dict[str, Any]]:
-        """Wait for the end of runs, and give what the server knows of them."""
+        """Wait for the end of runs, and return them as the API shows them."""
         return [self.ended(flow_run) for flow_run in flow_runs]
 
-    def wait_for(self, look: Callable[[], Any], is_it: Callable[[Any], Any]) -> Any:
-        """Look until it is so, and give what was seen last."""
-        deadline = time.monotonic() + PATIENCE
-        while not is_it(seen := look()):
-            assert time.monotonic() < deadline, seen
-            time.sleep(POLL)
-        return seen
-
-    def ask(self, method: str, path: str, body: Any = None) -> Any:
-        """Ask the API, and give its answer."""
-        answer = self._session.request(method, f"{self.url}/api{path}", json=body, timeout=PATIENCE)
-        assert answer.ok, f"{path}: {answer.status_code} {answer.text}"
-        return answer.json() if answer.content else None
+    def wait_for(self, condition: Callable[[], Any], failure: str) -> Any:
+        """Call a function until it returns something true, and return that; see `Processes.wait_for`."""
+        return self.processes.wait_for("prefect-server", condition, failure)
 
     def all_of(self, kind: str, **body: Any) -> list[Any]:
-        """Give everything of a kind, such as `logs` or `artifacts`."""
+        """Return everything of a kind, such as `logs` or `artifacts`."""
         if kind == "events":
             return self._events(body)
         found: list[Any] = []
-        while page := self.ask("POST", f"/{kind}/filter", {"limit": PAGE, "offset": len(found), **body}):
+        while page := self.api.call("POST", f"/{kind}/filter", {"limit": PAGE, "offset": len(found), **body}):
             found += page
         return found
 
     def _events(self, body: dict[str, Any]) -> list[Any]:
-        page = self.ask("POST", "/events/filter", body)
+        page = self.api.call("POST", "/events/filter", body)
         found = page["events"]
         while page["next_page"]:
-            page = self.ask("GET", page["next_page"].removeprefix(f"{self.url}/api"))
+            page = self.api.get(page["next_page"].removeprefix(f"{self.url}/api"))
             found += page["events"]
         return found
-
-    def _deployment(self, flow: str, name: str) -> Any:
-        answer = self._session.get(f"{self.url}/api/deployments/name/{flow}/{name}", timeout=PATIENCE)
-        return answer.json() if answer.ok else None
 
 
 @contextmanager
 def prefect_site_in(home: Path) -> Iterator[PrefectSite]:
-    """Run a Prefect for a block, with a folder for all that it writes, and leave no process behind."""
-    with Processes(home, secrets=[]) as processes:
+    """Run a Prefect whose processes write all their files below a directory, while the `with` block runs."""
+    with Processes(home, timeout=PATIENCE) as processes:
         site = PrefectSite(processes)
         site.start()
         yield site
@@ -197,5 +142,5 @@ def prefect_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectSi
 
 @pytest.fixture(scope="session")
 def registered_blocks(prefect_site: PrefectSite) -> str:
-    """The blocks on that server, and what `prefect block register` says of them."""
+    """The output of `prefect block register`, which registers the blocks on that server."""
     return prefect_site.run("register", ["prefect", "block", "register", "-m", "prefect_blocks"])

@@ -1,4 +1,4 @@
-"""Real processes for tests: many at once, on this interpreter."""
+"""Processes that run a Python script, one or many at once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from socket import socket
 from textwrap import dedent
 
 PATIENCE = 120
@@ -16,11 +15,11 @@ ROOT = Path(__file__).parents[2]
 
 
 def start_process(script: str, **variables: str) -> subprocess.Popen[str]:
-    """Start Python on a script.
+    """Start a process that runs a Python script.
 
     Args:
-        script: The program; its indentation is taken off.
-        variables: Environment variables beside those of this process.
+        script: The script; its indentation is removed.
+        variables: Environment variables besides those of this process.
     """
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     return subprocess.Popen(
@@ -34,15 +33,15 @@ def start_process(script: str, **variables: str) -> subprocess.Popen[str]:
 
 
 def run_processes(count: int, script: str, **variables: str) -> list[str]:
-    """Run a script in so many processes at once.
+    """Run a script in many processes at once.
 
     Args:
         count: How many.
-        script: The program; its indentation is taken off.
-        variables: Environment variables beside those of this process.
+        script: The script; its indentation is removed.
+        variables: Environment variables besides those of this process.
 
     Returns:
-        What each printed, stripped.
+        The output of each, stripped.
     """
     processes = [start_process(script, **variables) for _ in range(count)]
     outputs = []
@@ -51,11 +50,3 @@ def run_processes(count: int, script: str, **variables: str) -> list[str]:
         assert process.returncode == 0, errors
         outputs.append(output.strip())
     return outputs
-
-
-def free_port() -> int:
-    """Give a port of 127.0.0.1 that was free just now."""
-    with socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -1,4 +1,4 @@
-"""One real Airflow: a fleet of tasks, a full triggerer, killed workers, the connection form, and no secret anywhere."""
+"""One real Airflow: many tasks, many deferred queries, killed workers, the connection form, and no secret anywhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pytest
 from airflow_provider import example_dags
 from airflow_provider.connection import form_fields
 from carto_auth_integrations.sandbox import Sandbox, SandboxOptions
-from examples.demo.processes import Processes
 from tests.support.airflow_canaries import MARK, finds
 from tests.support.airflow_form import ConnectionForm, connections_page
 from tests.support.airflow_scenarios import (
@@ -23,14 +22,14 @@ from tests.support.airflow_scenarios import (
     rows_of,
     write_rows,
 )
-from tests.support.airflow_site import DAGS, AirflowSite, Run
+from tests.support.airflow_site import DAGS, AirflowSite, Run, airflow_site_in
 
 TASKS = int(os.environ.get("CARTO_TEST_AIRFLOW_TASKS", "20"))
 """Mapped tasks and deferred queries; `python -m benchmarks.airflow` takes 200 and 300."""
 PICTURES = os.environ.get("CARTO_TEST_PICTURES")
-"""The folder in which the form is drawn, if at all: `docs/images` for the documentation."""
+"""Directory for pictures of the form, if set: `docs/images` for the documentation."""
 EXAMPLE = {"host": "https://gcp-us-east1.api.carto.com", "login": "my-client-id", "password": "x" * 24}
-"""What it holds there."""
+"""Values of the form in these pictures."""
 BROKEN = DAGS / "broken_dag.py"
 DAILY = Path(example_dags.__file__).with_name("carto_daily_etl.py")
 SECRET = f"{MARK}-client-secret"
@@ -38,7 +37,7 @@ SECRET = f"{MARK}-client-secret"
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
-    """A CARTO whose secrets are canaries, with BigQuery up."""
+    """A CARTO whose secrets are canaries, with BigQuery."""
     options = SandboxOptions(client_secret=SECRET, api_access_token=f"{MARK}-api-access-token")
     with Sandbox(options) as sandbox:
         sandbox.start_emulator()
@@ -47,22 +46,20 @@ def sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where token stores are: apart from what Airflow writes, since tokens belong there."""
+    """The directory of the token stores: outside the searched files, as it holds tokens."""
     return tmp_path_factory.mktemp("stores")
 
 
 @pytest.fixture(scope="module")
 def site(sandbox: Sandbox, stores: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowSite]:
     """The one Airflow of this module, with connections that work and connections that do not."""
-    account = sandbox.account
-    with Processes(tmp_path_factory.mktemp("site"), []) as processes:
-        site = AirflowSite(processes, API__EXPOSE_CONFIG="non-sensitive-only")
-        site.start()
+    account = {**sandbox.account, "token_store": str(stores / "others.json")}
+    with airflow_site_in(tmp_path_factory.mktemp("site")) as site:
         for name in ("default", "mapped", "deferred"):
-            site.save_connection(f"carto_{name}", account, token_store=str(stores / f"{name}.json"))
-        account = {**account, "token_store": str(stores / "others.json")}
+            site.save_connection(f"carto_{name}", {**account, "token_store": str(stores / f"{name}.json")})
         site.save_connection("carto_rejected", {**account, "client_secret": f"{MARK}-wrong-secret"})
-        site.save_connection("carto_redis", account, token_store=f"redis://:{MARK}-store-password@127.0.0.1:1/0")
+        redis = f"redis://:{MARK}-store-password@127.0.0.1:1/0"
+        site.save_connection("carto_redis", {**account, "token_store": redis})
         token = {"auth_mode": "token", "access_token": f"{MARK}-api-access-token"}
         site.save_connection("carto_token", {**account, **token, "client_secret": ""})
         site.add_dags(*(file for file in DAGS.glob("*.py") if file != BROKEN), DAILY)
@@ -71,7 +68,7 @@ def site(sandbox: Sandbox, stores: Path, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def killed_loads(site: AirflowSite, sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """DAG runs whose load has lost its worker, by the table; Airflow finds out by itself and tries again."""
+    """DAG runs with a load whose worker is killed, by table; Airflow notices that and retries."""
     file = write_rows(tmp_path_factory.mktemp("killed") / "rows.csv")
     return {
         "shared.killed_uploading": kill_while_uploading(site, sandbox, file, "shared.killed_uploading"),
@@ -81,20 +78,21 @@ def killed_loads(site: AirflowSite, sandbox: Sandbox, tmp_path_factory: pytest.T
 
 @pytest.fixture(scope="module")
 def runs() -> list[Run]:
-    """The DAG runs that have ended, for the search after the last of them."""
+    """The DAG runs that have ended, for the search at the end."""
     return []
 
 
 def test_the_scheduler_runs_the_daily_dag_of_the_examples(site: AirflowSite, sandbox: Sandbox, runs: list[Run]) -> None:
-    (scheduled,) = site.all("/api/v2/dags/carto_daily_etl/dagRuns", "dag_runs")
-    assert scheduled["run_type"] == "scheduled"
+    runs_of_any_dag = "/api/v2/dags/~/dagRuns?run_type=scheduled"
+    (scheduled,) = site.wait_for(lambda: site.all(runs_of_any_dag, "dag_runs"), "The scheduler has begun no run")
+    assert scheduled["dag_id"] == "carto_daily_etl"
     run = site.end(f"/api/v2/dags/carto_daily_etl/dagRuns/{scheduled['dag_run_id']}")
     runs.append(run)
     assert {task["state"] for task in run.tasks} == {"success"}
     assert rows_of(sandbox, "shared.example_visits") == site.xcom(run, "sum_up")["total_rows"]
 
 
-@pytest.mark.usefixtures("killed_loads")  # Airflow takes a minute to miss their workers: not idly
+@pytest.mark.usefixtures("killed_loads")  # Airflow takes a minute to notice; this test runs meanwhile
 def test_a_fleet_of_mapped_tasks_costs_one_token_and_one_exchange(
     site: AirflowSite, sandbox: Sandbox, runs: list[Run]
 ) -> None:
@@ -159,16 +157,16 @@ def test_the_connection_form_makes_a_connection_that_passes_its_test(
 
 
 def draw(form: ConnectionForm, name: str, **example: str) -> None:
-    """Draw the form with example values, if pictures are wanted."""
+    """Save a picture of the form with example values, if pictures are wanted."""
     if PICTURES:
         form.fill(**example)
         form.screenshot(Path(PICTURES) / name)
 
 
 def give_port_zero(site: AirflowSite, conn_id: str) -> None:
-    """Save a connection with port 0, as which Airflow 3.3's page tests one without a port: the API refuses it else."""
+    """Set the port of a connection to 0: Airflow 3.3's page tests a missing port as 0, which the API else refuses."""
     connection = {"connection_id": conn_id, "conn_type": "carto", "port": 0}
-    site.call("PATCH", f"/api/v2/connections/{conn_id}", params={"update_mask": "port"}, json=connection)
+    site.api.call("PATCH", f"/api/v2/connections/{conn_id}", connection, update_mask="port")
 
 
 def test_no_secret_shows_after_runs_that_succeed_and_fail(site: AirflowSite, runs: list[Run]) -> None:
@@ -182,7 +180,9 @@ def test_no_secret_shows_after_runs_that_succeed_and_fail(site: AirflowSite, run
         "has_a_permanent_token",
         "shows_tokens",
     }
-    (error,) = site.all("/api/v2/importErrors", "import_errors")
+    (error,) = site.wait_for(
+        lambda: site.all("/api/v2/importErrors", "import_errors"), "The broken DAG file was not parsed"
+    )
     assert "ClientRejected" in error["stack_trace"]
     assert not finds(site, [*runs, canaries])
 

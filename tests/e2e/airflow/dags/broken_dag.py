@@ -1,4 +1,4 @@
-"""A DAG file of the tests that cannot be imported: it asks for a token with a secret that is refused."""
+"""A DAG file of the tests that cannot be imported: it requests a token with a rejected secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A DAG of the tests: tasks that succeed and fail while secrets are in their hands."""
+"""DAGs of the tests: tasks that succeed and fail while they hold secrets."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ TABLE = "shared.canaries"
 SECRETIVE = "SELECT LENGTH('{{ conn.carto_default.password }}') AS length"
 """A statement with a secret in it, once it is rendered."""
 SHOWN = "shown by the task itself:"
-"""What the tests know a line by that a task writes with a token in it."""
+"""The start of each line that a task writes with a token in it, by which the tests recognise it."""
 
 
 @dag(schedule=None)
 def canaries() -> None:
     @task
     def shows_tokens() -> list[dict[str, Any]]:
-        """Print and log all that a curious user would."""
+        """Print and log the tokens and the objects that hold them."""
         import logging
 
         hook = CartoHook("carto_default")
@@ -35,7 +35,7 @@ def canaries() -> None:
 
     @task
     def fails_with_locals() -> None:
-        """Raise with a token in a local and in the error's text."""
+        """Raise an error with a token in its text and in a local."""
         hook = CartoHook("carto_default")
         token = hook.get_access_token()
         raise ValueError(f"{SHOWN} {token} {vars(hook)}")
@@ -54,7 +54,7 @@ def canaries() -> None:
 
     @task
     def breaks_its_source() -> None:
-        """Fail in the middle of a load."""
+        """Fail during a load."""
 
         def rows() -> Iterator[dict[str, Any]]:
             yield {"number": 1}
@@ -70,7 +70,7 @@ def canaries() -> None:
     breaks_its_source()
     SQLExecuteQueryOperator(task_id="has_wrong_sql", conn_id="carto_default", sql="SELECT nothing")
     for deferrable in (False, True):
-        # With a second try: a busy scheduler takes a task for failed that is resumed before it has noted its deferral.
+        # With retries: a busy scheduler may see a task resumed before it has recorded the deferral, and fails it then.
         CartoQueryOperator(
             task_id=f"asks_{deferrable}",
             sql="SELECT 1 AS number" if deferrable else SECRETIVE,

@@ -1,4 +1,4 @@
-"""DAGs of the tests: queries for which the triggerer waits, triggers that only sleep, and the watch of its loop."""
+"""DAGs of the tests: deferred queries, triggers that only sleep, and a measurement of the triggerer's event loop."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from airflow_provider.operators.carto import CartoQueryOperator
 
 
 class WatchLoop(BaseOperator):
-    """Has the triggerer's event loop watched until a file is there; returns what was seen."""
+    """Measures the triggerer's event loop until a file exists; returns the longest pauses."""
 
     def execute(self, context: Any) -> None:
-        """Leave it to the triggerer."""
+        """Defer."""
         conf = context["dag_run"].conf
         self.defer(trigger=LoopWatch(conf["dag_id"], conf["until"]), method_name="execute_complete")
 
     def execute_complete(self, context: Any, event: dict[str, float]) -> dict[str, float]:
-        """Take what the trigger saw."""
+        """Return the longest pauses."""
         return event
 
 
@@ -31,17 +31,17 @@ class Nap(BaseOperator):
         self.seconds = seconds
 
     def execute(self, context: Any) -> None:
-        """Leave it to the triggerer."""
+        """Defer."""
         self.defer(trigger=Sleep(self.seconds), method_name="execute_complete")
 
     def execute_complete(self, context: Any, event: str) -> str:
-        """Be awake again."""
+        """Return the trigger's event."""
         return event
 
 
 @task
 def numbers(dag_run: Any = None) -> list[int]:
-    """Count as far as the run asks for."""
+    """Return as many numbers as the run's configuration says."""
     return list(range(dag_run.conf["count"]))
 
 

@@ -1,4 +1,4 @@
-"""A DAG of the tests: as many mapped tasks as its run asks for, each of which runs a query."""
+"""A DAG of the tests: as many mapped tasks as the run's configuration says, each of which runs a query."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A trigger that watches the triggerer's event loop from inside: how long it stood still, and on whose account."""
+"""A trigger that measures how long the triggerer's event loop is blocked, and by what."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 TICK = 0.001
 """Seconds that the watch sleeps at a time."""
 LOOK = 0.5
-"""Seconds between two looks of a trigger that only sleeps."""
+"""Seconds between two polls of a trigger that only sleeps."""
 
 
 class LoopWatch(BaseTrigger):
-    """Watches until a file is there, and fires with what it saw, in milliseconds.
+    """Measures until a file exists, and fires with the longest pauses, in milliseconds.
 
     Args:
         dag_id: The DAG whose triggers are watched.
@@ -32,11 +32,11 @@ class LoopWatch(BaseTrigger):
         self.until = until
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Give what the triggerer makes the trigger of again."""
+        """Return the class and the arguments of the trigger."""
         return ("loop_watch.LoopWatch", {"dag_id": self.dag_id, "until": self.until})
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Tick until the file is there."""
+        """Tick until the file exists."""
         watch = _Watch(self.dag_id)
         with watch.of_callbacks():
             while not Path(self.until).exists():
@@ -46,7 +46,7 @@ class LoopWatch(BaseTrigger):
 
 
 class _Watch:
-    """What the loop did between two ticks: all of it, the watched triggers' part, and what other threads did.
+    """The longest pauses of the loop: any, those by this process, and those by the watched triggers.
 
     Args:
         dag_id: The DAG whose triggers are watched.
@@ -60,7 +60,7 @@ class _Watch:
 
     @contextmanager
     def of_callbacks(self) -> Iterator[None]:
-        """Time each callback of the loop that runs on behalf of the watched triggers."""
+        """Time each callback of the loop that belongs to the watched triggers."""
         handle = asyncio.events.Handle
         run = handle._run
 
@@ -81,15 +81,15 @@ class _Watch:
             handle._run = run
 
     def tick(self) -> None:
-        """Note how long it was since the last tick."""
+        """Record the time since the last tick."""
         now = _times()
         pause, computed = (new - old for new, old in zip(now, self._last, strict=True))
         self._last = now
         self._see("pause", pause)
-        self._see("made here", min(pause, computed))  # for the rest, another process had the core
+        self._see("made here", min(pause, computed))  # during the rest, another process used the core
 
     def report(self) -> dict[str, float]:
-        """Give the longest of each, in milliseconds."""
+        """Return the longest pause of each kind, in milliseconds."""
         return {name: round(seconds * 1e3, 1) for name, seconds in self._longest.items()}
 
     def _see(self, name: str, seconds: float) -> None:
@@ -97,17 +97,17 @@ class _Watch:
 
 
 def _times() -> tuple[float, float]:
-    """Give the clock, and what all threads of this process have computed, in seconds."""
+    """Return the clock, and the CPU time of all threads of this process, in seconds."""
     return time.perf_counter(), time.process_time()
 
 
 def _logged_dag() -> ContextVar[str]:
-    """Give the variable by which the triggerer tells each trigger's log lines apart: all it starts inherits it."""
+    """Return the context variable with the DAG of a trigger, which the triggerer sets for the trigger's logs."""
     return next(variable for variable in copy_context() if variable.name == "structlog_dag_id")
 
 
 class Sleep(BaseTrigger):
-    """Looks at the clock, as the trigger of a job looks at the job, for so many seconds: what Airflow's own part costs.
+    """Polls the clock as the trigger of a job polls the job, to measure what Airflow itself costs.
 
     Args:
         seconds: How long.
@@ -118,11 +118,11 @@ class Sleep(BaseTrigger):
         self.seconds = seconds
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Give what the triggerer makes the trigger of again."""
+        """Return the class and the arguments of the trigger."""
         return ("loop_watch.Sleep", {"seconds": self.seconds})
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Sleep."""
+        """Poll until the time is over."""
         end = time.monotonic() + self.seconds
         while time.monotonic() < end:
             await asyncio.sleep(LOOK)
