@@ -1,12 +1,12 @@
-"""A local CARTO for tests and demos: login, API and a BigQuery emulator that checks its tokens.
+"""A local CARTO for tests and demos: OAuth server, API, and a BigQuery emulator that requires valid tokens.
 
-Nothing but the Python standard library is imported until one of the names below is used.
+The names below are imported on first use; until then only the Python standard library is loaded.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .errors import SandboxError
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Fault", "Sandbox", "SandboxError", "SandboxOptions", "SandboxStats", "serve"]
 
-_HOMES = {
+_MODULES = {
     "Fault": "faults",
     "Sandbox": "sandbox",
     "SandboxError": "errors",
@@ -28,10 +28,10 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

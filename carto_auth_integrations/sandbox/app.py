@@ -1,4 +1,4 @@
-"""The sandbox's endpoints as one WSGI application that plays the faults and counts the requests."""
+"""The WSGI application of the sandbox: combines its endpoints, applies faults and counts requests."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from .faults import Fault
 from .shapes import carto_error, error_of
 from .state import SandboxState
 
-# Where the listener leaves the client's socket in the WSGI environment, for connections that are to be cut.
+# Key of the client's socket in the WSGI environment: the listener sets it, and faults close the connection with it.
 SOCKET_KEY = "carto_sandbox.socket"
 
 
 def make_app(state: SandboxState, emulator: Emulator) -> Flask:
-    """Puts the endpoints together.
+    """Build the application.
 
     Args:
-        state: What they share.
-        emulator: The BigQuery emulator behind the proxy.
+        state: The state that all endpoints share.
+        emulator: The BigQuery emulator to which the proxy forwards requests.
     """
     app = Flask(__name__, static_folder=None)
     app.register_blueprint(oauth.blueprint(state))
@@ -32,13 +32,13 @@ def make_app(state: SandboxState, emulator: Emulator) -> Flask:
     app.register_blueprint(control.blueprint(state))
 
     @app.before_request
-    def misbehave() -> Response | None:
+    def apply_fault() -> Response | None:
         fault = state.faults.take(_endpoint(), f"{request.method} {request.path}")
         g.fault = fault
-        return None if fault is None else _begin(fault, state)
+        return None if fault is None else _before_endpoint(fault, state)
 
     @app.after_request
-    def count(response: Response) -> Response:
+    def count_and_cut(response: Response) -> Response:
         if request.blueprint == control.BLUEPRINT_NAME:
             return response
         fault: Fault | None = g.get("fault")
@@ -46,35 +46,35 @@ def make_app(state: SandboxState, emulator: Emulator) -> Flask:
         state.stats.request(_endpoint(), "cut" if cut else str(response.status_code))
         if cut is None:
             return response
-        return _break_off(response) if cut == "body" else _hang_up(response)
+        return _cut_in_body(response) if cut == "body" else _cut_without_response(response)
 
     @app.errorhandler(404)
-    def unknown(_: Exception) -> Response:
+    def not_found(_: Exception) -> Response:
         return carto_error(404, "Not found")
 
     return app
 
 
 def _endpoint() -> str:
-    """The name under which faults and counts know the request."""
+    """Return the name of the request's endpoint, as faults and counts use it."""
     return request.endpoint.rpartition(".")[2] if request.endpoint else "other"
 
 
-def _begin(fault: Fault, state: SandboxState) -> Response | None:
-    """Plays the part of a fault that comes before the endpoint's own work."""
+def _before_endpoint(fault: Fault, state: SandboxState) -> Response | None:
+    """Apply the part of a fault that precedes the endpoint: wait, or return a response that replaces the endpoint's."""
     state.stopping.wait(fault.delay)
     if fault.cut == "before":
-        return Response()  # which is not sent: what follows every request closes the connection
+        return Response()  # never sent: count_and_cut closes the connection
     if not fault.answers:
         return None
     bigquery_proxy.drain_request()
-    response = _answer(fault)
+    response = _fault_response(fault)
     if fault.retry_after_header is not None:
         response.headers["Retry-After"] = fault.retry_after_header
     return response
 
 
-def _answer(fault: Fault) -> Response:
+def _fault_response(fault: Fault) -> Response:
     status = fault.status or 200
     if fault.body is None:
         return error_of(fault.endpoint, status)
@@ -82,15 +82,15 @@ def _answer(fault: Fault) -> Response:
     return Response(body, status=status, content_type=fault.content_type)
 
 
-def _hang_up(response: Response) -> Response:
-    """Closes the connection, so that nothing of the response arrives."""
+def _cut_without_response(response: Response) -> Response:
+    """Close the connection before any byte of the response is sent."""
     response.close()
     _close_socket()
     return Response()
 
 
-def _break_off(response: Response) -> Response:
-    """Sends a response's headers and half its body, then closes the connection."""
+def _cut_in_body(response: Response) -> Response:
+    """Send the headers of a response and half of its body, then close the connection."""
     body = response.get_data()
     response.close()
 
@@ -109,4 +109,4 @@ def _close_socket(client: socket.socket | None = None) -> None:
     try:
         client.shutdown(socket.SHUT_RDWR)
     except OSError:
-        return  # the client was faster
+        return  # the client closed it first

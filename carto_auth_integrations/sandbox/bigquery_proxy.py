@@ -1,4 +1,4 @@
-"""BigQuery as the sandbox shows it: the emulator, behind a door that asks for a live Data Warehouse token."""
+"""Proxy to the BigQuery emulator that rejects requests without a valid Data Warehouse token."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from .errors import SandboxError
 from .shapes import google_error
 from .state import SandboxState
 
-# What passes through the proxy at a time, in bytes: large enough for speed, too small to notice.
+# Bytes that are read and forwarded at a time: large enough for throughput, small in memory.
 BLOCK = 64 * 1024
 
-# Seconds a query may compute before its first byte; BigQuery itself holds a request for 200 s at most.
+# Seconds to wait for the first byte of the emulator's response; BigQuery itself holds a request open for at most 200 s.
 EMULATOR_TIMEOUT = 300
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD")
 
-# Headers that concern one connection only (RFC 9110, 7.6.1), and the two that the emulator must not see.
+# Headers that apply to one connection only (RFC 9110, section 7.6.1), and two that are not for the emulator: the
+# sandbox's host and its token.
 _NOT_FORWARDED = {
     "connection",
     "keep-alive",
@@ -39,10 +40,10 @@ _NOT_FORWARDED = {
 
 
 def blueprint(state: SandboxState, emulator: Emulator) -> Blueprint:
-    """The routes that `google.cloud.bigquery` uses below its `api_endpoint`."""
+    """Return the routes below the `api_endpoint` of `google.cloud.bigquery`."""
     routes = Blueprint("bigquery_proxy", __name__)
 
-    def answer() -> Response:
+    def check_and_forward() -> Response:
         if state.tokens.find("dw", bearer_token()) is None:
             drain_request()
             state.stats.refused_by_dw()
@@ -50,26 +51,26 @@ def blueprint(state: SandboxState, emulator: Emulator) -> Blueprint:
         try:
             return _forward(emulator.url())
         except SandboxError as error:
-            # 501 is one of the few statuses that Google's clients do not retry for minutes.
+            # Google's clients do not retry a 501; most other server errors they retry for minutes.
             drain_request()
             return google_error(501, str(error))
         except (OSError, http.client.HTTPException) as error:
-            return google_error(502, f"The BigQuery emulator broke off: {type(error).__name__}")
+            return google_error(502, f"The connection to the BigQuery emulator failed: {type(error).__name__}")
 
     @routes.route("/bigquery/<path:_>", methods=_METHODS)
     def bigquery(_: str) -> Response:
-        return answer()
+        return check_and_forward()
 
     @routes.route("/upload/bigquery/<path:_>", methods=_METHODS)
     @routes.route("/resumable/upload/bigquery/<path:_>", methods=_METHODS)
     def upload(_: str) -> Response:
-        return answer()
+        return check_and_forward()
 
     return routes
 
 
 def drain_request() -> None:
-    """Reads the rest of the request, by blocks: a client in mid-upload sees no answer before its end."""
+    """Read and discard the rest of the request body: a client reads the response only after its upload is complete."""
     while request.stream.read(BLOCK):
         pass
 
@@ -85,8 +86,8 @@ def _unauthenticated() -> Response:
 
 
 def _forward(emulator_url: str) -> Response:
-    """Passes the request on and its answer back, both without holding more than a block of them."""
-    # A connection of its own for each request: a pooled one may be closed by the emulator just as it is used.
+    """Forward the request to the emulator and stream its response, with at most one block of either in memory."""
+    # A new connection for each request: the emulator may close a pooled one at the moment it is reused.
     connection = http.client.HTTPConnection(urlsplit(emulator_url).netloc, timeout=EMULATOR_TIMEOUT, blocksize=BLOCK)
     try:
         connection.request(
@@ -97,14 +98,14 @@ def _forward(emulator_url: str) -> Response:
             encode_chunked=_is_chunked(),
         )
         upstream = connection.getresponse()
-    except BaseException:  # Ctrl-C too: the connection must not stay open
+    except BaseException:  # also KeyboardInterrupt: the connection must not stay open
         connection.close()
         raise
     response = Response(_blocks(upstream), status=f"{upstream.status} {upstream.reason}")
     response.headers.clear()
     for name, value in upstream.getheaders():
         if name.lower() not in _NOT_FORWARDED:
-            response.headers.add(name, _here(value) if name.lower() == "location" else value)
+            response.headers.add(name, _through_proxy(value) if name.lower() == "location" else value)
     response.call_on_close(connection.close)
     return response
 
@@ -124,7 +125,7 @@ def _blocks(upstream: http.client.HTTPResponse) -> Iterator[bytes]:
         yield block
 
 
-def _here(location: str) -> str:
-    """An address of the emulator, as the client reaches it: through this proxy."""
-    here = urlsplit(request.host_url)
-    return urlsplit(location)._replace(scheme=here.scheme, netloc=here.netloc).geturl()
+def _through_proxy(location: str) -> str:
+    """Replace the emulator's host in a URL with the host of this proxy, which is the one that clients can use."""
+    proxy = urlsplit(request.host_url)
+    return urlsplit(location)._replace(scheme=proxy.scheme, netloc=proxy.netloc).geturl()

@@ -1,4 +1,4 @@
-"""The part of CARTO's API that a credential needs: discovery, the user and the Data Warehouse exchange."""
+"""The parts of CARTO's API that this package calls: discovery, the current user and the Data Warehouse token."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from .state import IssuedToken, SandboxState, new_token
 
 
 def bearer_token() -> str:
-    """The token of the request at hand, or nothing."""
+    """Return the bearer token of the current request, or an empty string."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def blueprint(state: SandboxState) -> Blueprint:
-    """The API's routes."""
+    """Return the routes of the API."""
     routes = Blueprint("carto_api", __name__)
 
-    def refusal() -> Response | None:
+    def unauthorized() -> Response | None:
+        """Return a 401 response unless the request has a valid CARTO token."""
         token = bearer_token()
         if token == state.options.api_access_token or state.tokens.find("carto", token) is not None:
             return None
@@ -34,16 +35,16 @@ def blueprint(state: SandboxState) -> Blueprint:
 
     @routes.get("/accounts")
     def accounts() -> Response:
-        return refusal() or json_reply({"tenant_domain": urlsplit(state.url).netloc}, 200)
+        return unauthorized() or json_reply({"tenant_domain": urlsplit(state.url).netloc}, 200)
 
     @routes.get("/users/me")
     def users_me() -> Response:
         user = {"user_id": "sandbox|user", "email": state.options.user, "account_id": "ac_sandbox"}
-        return refusal() or json_reply(user, 200)
+        return unauthorized() or json_reply(user, 200)
 
     @routes.get("/v3/connections/carto-dw/token")
     def dw_token() -> Response:
-        if (refused := refusal()) is not None:
+        if (refused := unauthorized()) is not None:
             return refused
         if not state.options.user_has_dw:
             return carto_error(404, "Connection not found")
@@ -59,6 +60,7 @@ def _new_dw_token(state: SandboxState) -> IssuedToken:
 
 
 def _expiry(state: SandboxState, token: IssuedToken) -> dict[str, int | str]:
+    """Return the expiry field of a token response; empty if the options or the token have none."""
     name = state.options.dw_expiry_field
     if name is None or token.expires_at is None:
         return {}

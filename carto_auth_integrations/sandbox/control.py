@@ -1,4 +1,4 @@
-"""The endpoints under `/_sandbox`: faults, lifetimes, revocation and counts, from another process."""
+"""HTTP endpoints under `/_sandbox` that control a running sandbox from another process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BLUEPRINT_NAME = "control"
 
 
 def blueprint(state: SandboxState) -> Blueprint:
-    """The control routes; each does what the method of the same name on `Sandbox` does."""
+    """Return the control routes; each does the same as the method of that name of `Sandbox`."""
     routes = Blueprint(BLUEPRINT_NAME, __name__, url_prefix="/_sandbox")
 
     @routes.errorhandler(ValueError)
@@ -29,7 +29,7 @@ def blueprint(state: SandboxState) -> Blueprint:
 
     @routes.post("/faults")
     def add_fault() -> Response:
-        state.faults.add(Fault(**_document()))
+        state.faults.add(Fault(**_json_object()))
         return Response(status=204)
 
     @routes.delete("/faults")
@@ -39,12 +39,12 @@ def blueprint(state: SandboxState) -> Blueprint:
 
     @routes.post("/lifetimes")
     def lifetimes() -> Response:
-        state.set_lifetimes(**{kind: float(seconds) for kind, seconds in _document().items()})
+        state.set_lifetimes(**{kind: float(seconds) for kind, seconds in _json_object().items()})
         return json_reply(state.lifetimes, 200)
 
     @routes.post("/revoke")
     def revoke() -> Response:
-        what = _document().get("what")
+        what = _json_object().get("what")
         for kind in TOKEN_KINDS:
             if what == kind:
                 return json_reply({"revoked": state.tokens.revoke(kind)}, 200)
@@ -58,7 +58,8 @@ def blueprint(state: SandboxState) -> Blueprint:
     return routes
 
 
-def _document() -> dict[str, Any]:
+def _json_object() -> dict[str, Any]:
+    """Return the JSON object in the request body."""
     document = request.get_json(force=True)
     if not isinstance(document, dict):
         raise ValueError("the body must be a JSON object")

@@ -1,4 +1,4 @@
-"""The BigQuery emulator as a child process: started on first need, watched, and gone with its parent."""
+"""Run the BigQuery emulator as a child process that starts on first use and ends with its parent."""
 
 from __future__ import annotations
 
@@ -20,32 +20,34 @@ from .errors import SandboxError
 
 _CHILD = Path(__file__).with_name("emulator_child.py")
 
-# What an emulator needs of our environment: to find system libraries and Windows itself, and to speak UTF-8.
+# Environment variables that are passed on: to find system libraries (and on Windows the system), and for UTF-8.
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "LANG", "LC_ALL")
 
-# Seconds between two looks at whether the emulator is up, and that it gets to end before it is killed.
+# Seconds between checks whether the emulator has started.
 POLL = 0.05
+
+# Seconds to wait for the emulator to exit before it is killed.
 GRACE = 5
 
-# Seconds for one request to a new emulator, whose first answer waits for DuckDB to set itself up.
+# Seconds for a request to a new emulator, which initializes DuckDB before its first response.
 SETUP_TIMEOUT = 60
 
-# Tells the child that its parent lives and will clean up.
-_FAREWELL = b"."
+# Byte that tells the child to exit and leave its files: the parent is alive and removes them.
+_EXIT = b"."
 
-# How much of the log an error message shows, in characters.
+# Characters from the end of the log that an error message shows.
 TAIL = 2000
 
 
 class Emulator:
-    """A `local-bigquery`, our own or one that runs already.
+    """A `local-bigquery` server: a child process, or a server that runs already. Safe for use by many threads.
 
     Args:
-        project_id: Its project.
+        project_id: The BigQuery project.
         datasets: Datasets to create in it.
-        url: One that runs already; None starts our own.
-        start_timeout: Seconds our own may take to start.
-        python: Finds the interpreter of its environment, making the environment if need be.
+        url: URL of a server that runs already; None to start a child process.
+        start_timeout: Seconds that the child process may take to start.
+        python: Returns the Python interpreter of the emulator's environment; may create the environment first.
     """
 
     def __init__(
@@ -59,7 +61,7 @@ class Emulator:
     ) -> None:
         self._project_id = project_id
         self._datasets = datasets
-        self._foreign_url = url
+        self._external_url = url
         self._start_timeout = start_timeout
         self._python = python
         self._lock = threading.Lock()
@@ -70,33 +72,33 @@ class Emulator:
 
     @property
     def pid(self) -> int | None:
-        """Process id of our own emulator while there is one."""
+        """Process id of the child process, or None if there is none."""
         return None if self._process is None else self._process.pid
 
     @property
     def log_file(self) -> Path | None:
-        """Where our own emulator writes its output."""
+        """File with the output of the child process, or None if there is no child process."""
         return None if self._home is None else self._home / "emulator.log"
 
     def url(self) -> str:
-        """Where the emulator answers; starts it if need be.
+        """Return the emulator's URL, after a start if it has not been started yet.
 
         Raises:
-            SandboxError: It does not start, did not start the last time, or has died.
+            SandboxError: If the emulator does not start, did not start the last time, or has died.
         """
         with self._lock:
             if self._failure is not None:
                 raise self._failure
             url = self._url or self._start()
             if self._has_died():
-                raise self._died("The BigQuery emulator has died")
+                raise self._error_with_log("The BigQuery emulator has died")
             return url
 
     def start(self) -> None:
-        """Starts the emulator unless it runs; tries again after a failure, and anew after its death.
+        """Start the emulator unless it runs, also after an earlier failure or crash.
 
         Raises:
-            SandboxError: It does not start.
+            SandboxError: If the emulator does not start.
         """
         with self._lock:
             self._failure = None
@@ -106,14 +108,14 @@ class Emulator:
         self.url()
 
     def stop(self) -> None:
-        """Ends our own emulator and removes all it wrote."""
+        """Stop the child process and remove its files. Does nothing to a server that ran already."""
         with self._lock:
             self._url = None
             self._discard()
 
     def _start(self) -> str:
         try:
-            url = self._foreign_url or self._launch()
+            url = self._external_url or self._launch()
             for dataset in self._datasets:
                 _create_dataset(url, self._project_id, dataset)
         except SandboxError as error:
@@ -121,14 +123,14 @@ class Emulator:
             self._discard()
             raise
         except (OSError, http.client.HTTPException) as error:
-            self._failure = self._died(f"The BigQuery emulator does not answer ({type(error).__name__})")
+            self._failure = self._error_with_log(f"The BigQuery emulator does not answer ({type(error).__name__})")
             self._discard()
             raise self._failure from error
         self._url = url
         return url
 
     def _launch(self) -> str:
-        """Starts the child and waits for its port."""
+        """Start the child process and return its URL once it listens."""
         python = self._python()
         self._home = Path(tempfile.mkdtemp(prefix="carto-sandbox-"))
         port_file = self._home / "port"
@@ -138,9 +140,9 @@ class Emulator:
         deadline = time.monotonic() + self._start_timeout
         while not port_file.exists():
             if self._process.poll() is not None:
-                raise self._died("The BigQuery emulator ended while it started")
+                raise self._error_with_log("The BigQuery emulator exited during its start")
             if time.monotonic() > deadline:
-                raise self._died(f"The BigQuery emulator did not start in {self._start_timeout:g} s")
+                raise self._error_with_log(f"The BigQuery emulator did not start within {self._start_timeout:g} s")
             time.sleep(POLL)
         return f"http://127.0.0.1:{port_file.read_text()}"
 
@@ -151,29 +153,30 @@ class Emulator:
         arguments = ["--home", home, "--port-file", str(port_file)]
         arguments += ["--parent", str(os.getpid()), "--project", self._project_id]
         return subprocess.Popen(
-            # Isolated: the modules beside the child's own file must not shadow others.
+            # -I (isolated mode): modules in the folder of the child's file must not shadow those of its environment.
             [str(python), "-I", str(_CHILD), *arguments],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=home,
             env=environment,
-            start_new_session=True,  # a Ctrl-C in the terminal is for the parent, which then stops the child
+            start_new_session=True,  # Ctrl-C in the terminal interrupts only the parent, which then stops the child
         )
 
     def _has_died(self) -> bool:
         return self._process is not None and self._process.poll() is not None
 
-    def _died(self, what: str) -> SandboxError:
+    def _error_with_log(self, what: str) -> SandboxError:
         tail = ""
         if self.log_file is not None and self.log_file.exists():
             tail = self.log_file.read_text(errors="replace")[-TAIL:].strip()
         return SandboxError(f"{what}. The end of its log:\n{tail or '(empty)'}")
 
     def _discard(self) -> None:
+        """Stop the child process, if there is one, and remove its files."""
         if self._process is not None:
             try:
-                self._process.communicate(_FAREWELL, GRACE)
+                self._process.communicate(_EXIT, GRACE)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
@@ -195,8 +198,8 @@ def _create_dataset(url: str, project_id: str, dataset: str) -> None:
         answer = response.read()
     finally:
         connection.close()
-    if response.status not in (200, 409):  # 409: it is there already
+    if response.status not in (200, 409):  # 409: the dataset exists already
         raise SandboxError(
-            f"The BigQuery emulator at {url} answered {response.status} when asked for dataset {dataset}: "
+            f"The BigQuery emulator at {url} answered {response.status} to the creation of dataset {dataset}: "
             f"{answer[:TAIL].decode(errors='replace')}"
         )

@@ -1,6 +1,7 @@
-"""The program inside the emulator's own environment: `local-bigquery`, alive as long as its parent.
+"""Program that serves `local-bigquery` until its parent process ends.
 
-It runs by its path under another Python that does not have this package: standard library and emulator alone.
+It is run by its path, with the Python of the emulator's environment. This package is not installed there, so it
+imports only the standard library and the emulator.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-# Seconds between two looks at whether the parent still lives.
+# Seconds between checks whether the parent process still exists.
 PARENT_CHECK = 0.2
 
-# Connections that may wait while the emulator still loads.
+# Connections that may wait while the emulator is still loading.
 BACKLOG = 128
 
 
 def main() -> None:
-    """Serves until standard input closes or the parent is gone."""
+    """Serve until standard input closes or the parent process ends."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--port-file", type=Path, required=True)
@@ -32,23 +33,24 @@ def main() -> None:
     parser.add_argument("--project", required=True)
     arguments = parser.parse_args()
     threading.Thread(target=_watch_stdin, args=(arguments.home,), daemon=True).start()
-    if os.name == "posix":  # elsewhere a process keeps the number of a parent that is gone
+    if os.name == "posix":  # on Windows, getppid() keeps returning the id of a parent that has ended
         threading.Thread(target=_watch_parent, args=(arguments.home, arguments.parent), daemon=True).start()
     _provide_extensions(arguments.home)
     _serve(arguments.home, arguments.port_file, arguments.project)
 
 
 def _watch_stdin(home: Path) -> None:
-    """A byte is the parent's farewell; without one the kernel closed standard input as the parent died."""
+    """Exit when the parent sends a byte, or ends without one: then remove the files, as the parent no longer can."""
     if not sys.stdin.buffer.read(1):
         shutil.rmtree(home, ignore_errors=True)
     os._exit(0)
 
 
 def _watch_parent(home: Path, parent: int) -> None:
-    """A process the parent forked may hold standard input open, so look at the parent itself where one can.
+    """Exit when the parent process ends, even if standard input stays open in another process that it forked.
 
-    Not PR_SET_PDEATHSIG: it fires when the parent's *thread* ends that started the emulator.
+    PR_SET_PDEATHSIG is no alternative: it sends its signal when the *thread* ends that started this process
+    (https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html).
     """
     while os.getppid() == parent:
         time.sleep(PARENT_CHECK)
@@ -57,7 +59,7 @@ def _watch_parent(home: Path, parent: int) -> None:
 
 
 def _provide_extensions(home: Path) -> None:
-    """Lays DuckDB's extensions, which came as packages, where DuckDB looks before it asks the internet."""
+    """Link the DuckDB extensions that are installed as packages to where DuckDB looks before it downloads them."""
     duckdb: Any = importlib.import_module("duckdb")
     with duckdb.connect() as connection:
         (platform,) = connection.execute("PRAGMA platform").fetchone()
@@ -67,11 +69,12 @@ def _provide_extensions(home: Path) -> None:
     for extension in packages.glob("duckdb_extension_*/extensions/*/*.duckdb_extension"):
         try:
             (target / extension.name).symlink_to(extension)
-        except OSError:  # Windows without the right to make links
+        except OSError:  # Windows, without the privilege to create symbolic links
             shutil.copy2(extension, target)
 
 
 def _serve(home: Path, port_file: Path, project: str) -> None:
+    """Write the port to a file and serve; the rename makes sure that the parent never reads a half-written file."""
     settings = importlib.import_module("local_bigquery.settings").settings
     settings.data_dir = home / "data"
     settings.default_project_id = project

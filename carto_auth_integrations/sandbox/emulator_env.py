@@ -1,7 +1,7 @@
-"""The emulator's own Python environment, made once per machine: its packages clash with those of Airflow.
+"""Create the Python environment of the BigQuery emulator, once per user and machine.
 
-`local-bigquery` needs Python 3.13 and a FastAPI that Airflow does not admit: it never enters the user's
-environment.
+`local-bigquery` needs Python 3.13 and a version of FastAPI that conflicts with Airflow, so it is never installed in
+the user's environment.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from .errors import SandboxError
 
 PINS = Path(__file__).with_name("emulator.txt")
 
-# The Python whose wheels the pins were tried with, then whatever is new enough.
+# The Python version that the pins were tested with, and the oldest that local-bigquery supports.
 PREFERRED_PYTHON = "3.13"
 MINIMUM_PYTHON = ">=3.13"
 
-# Seconds to wait for another process that makes the environment, and for each step of making it ourselves:
-# some 250 MB of wheels over a slow line.
+# Seconds to wait for another process that creates the environment, and for each command that creates it: about
+# 250 MB of wheels over a slow connection.
 TIMEOUT = 900
 
 _ADVICE = (
-    "Install Python 3.13 (`uv python install 3.13`), or run a local-bigquery of your own and name it with "
+    "Install Python 3.13 (`uv python install 3.13`), or run local-bigquery yourself and pass its URL with "
     "the option emulator_url."
 )
 
 
 def emulator_python() -> Path:
-    """The interpreter of the emulator's environment, which is made on the first call.
+    """Return the Python interpreter of the emulator's environment, which the first call creates.
 
     Returns:
         Its path, below `$CARTO_SANDBOX_HOME` or the user's cache directory.
 
     Raises:
-        SandboxError: It cannot be made; says what to install.
+        SandboxError: If the environment cannot be created; the message says what to install.
     """
     environment = _home() / _name()
     python = _interpreter(environment)
@@ -54,7 +54,7 @@ def emulator_python() -> Path:
                 _make(environment)
     except Timeout:
         raise SandboxError(
-            f"Another process has been making {environment} for {TIMEOUT} s; end it and try again"
+            f"Another process has been creating {environment} for {TIMEOUT} s; end it and try again"
         ) from None
     return python
 
@@ -67,6 +67,7 @@ def _home() -> Path:
 
 
 def _name() -> str:
+    """Return the name of the environment's folder, which changes with the pins."""
     pins = PINS.read_text()
     version = next(line.partition("==")[2] for line in pins.splitlines() if line.startswith("local-bigquery=="))
     return f"local-bigquery-{version}-{hashlib.sha256(pins.encode()).hexdigest()[:12]}"
@@ -77,7 +78,7 @@ def _interpreter(environment: Path) -> Path:
 
 
 def _make(environment: Path) -> None:
-    """Builds beside the final place and moves there: whatever is in the final place is complete."""
+    """Create the environment in a folder beside it and rename that, so that an existing environment is complete."""
     building = environment.with_name(f"{environment.name}.building")
     for leftover in (building, environment):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -94,7 +95,7 @@ def _make(environment: Path) -> None:
 
 
 def _make_venv(uv: str, target: Path) -> None:
-    """Tries the Pythons that are there, then lets uv download one."""
+    """Create a virtual environment with an installed Python; if there is none, let uv download one."""
     attempts: list[tuple[str, dict[str, str]]] = [
         (PREFERRED_PYTHON, {"UV_PYTHON_DOWNLOADS": "never"}),
         (MINIMUM_PYTHON, {"UV_PYTHON_DOWNLOADS": "never"}),
@@ -124,21 +125,21 @@ def _find_uv() -> str:
 
 
 def _run(uv: str, arguments: Sequence[str], *, cwd: Path, extra: Mapping[str, str] | None = None) -> str | None:
-    """Runs uv away from any project's settings; returns what it complained of, or None."""
+    """Run uv without the settings of the current environment. Return its error output, or None if it succeeded."""
     dropped = {"VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME"}
     environment = {name: value for name, value in os.environ.items() if name not in dropped}
     environment.update({"PATH": _path_to_pythons(), **(extra or {})})
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             [uv, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=TIMEOUT
         )
     except subprocess.TimeoutExpired:
         return f"uv {arguments[0]} took longer than {TIMEOUT} s"
-    return None if done.returncode == 0 else done.stderr.strip()
+    return None if result.returncode == 0 else result.stderr.strip()
 
 
 def _path_to_pythons() -> str:
-    """PATH with pyenv's Pythons instead of its shims, which refuse every version that is not switched on."""
+    """Return PATH with pyenv's Pythons instead of its shims, which refuse to run versions that are not activated."""
     root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
     pythons = [str(python.parent) for python in sorted(root.glob("versions/*/bin/python3.1[3-9]"))]
     path = os.environ.get("PATH", os.defpath).split(os.pathsep)

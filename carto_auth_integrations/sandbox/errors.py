@@ -1,7 +1,7 @@
-"""What goes wrong with the sandbox itself, as opposed to the faults it plays."""
+"""The exception for failures of the sandbox itself, as opposed to the faults that it simulates."""
 
 from __future__ import annotations
 
 
 class SandboxError(RuntimeError):
-    """The sandbox, or the BigQuery emulator behind it, cannot do what it was asked; says what to do."""
+    """The sandbox or its BigQuery emulator failed; the message says what to do where that is known."""

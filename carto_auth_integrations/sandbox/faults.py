@@ -1,4 +1,4 @@
-"""Faults on demand: which request is delayed, refused, answered with rubbish or cut off."""
+"""Faults to simulate: delayed, failed or invalid responses and closed connections."""
 
 from __future__ import annotations
 
@@ -8,37 +8,43 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import format_datetime
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 Cut = Literal["before", "after", "body"]
 
+# Names of the endpoints, as faults and statistics use them.
 ENDPOINTS = ("token", "authorize", "dw_token", "accounts", "config", "users_me", "bigquery", "upload")
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One way in which an endpoint misbehaves.
+    """A fault of one endpoint.
 
-    With neither `status` nor `body` the endpoint does its real work, late or cut off as told.
+    With a `status` or a `body`, the fault replaces the endpoint's response. With neither, the endpoint handles the
+    request as usual, and the fault only delays it or closes the connection.
 
     Attributes:
         endpoint: One of `ENDPOINTS`.
-        delay: Seconds before anything else happens.
-        status: HTTP status to answer with; without a `body`, in the error shape of that endpoint.
-        body: Body to answer with: text, bytes, or a mapping for JSON; without a `status`, 200.
+        delay: Seconds to wait before the request is handled.
+        status: HTTP status of the response. Without a `body`, the body is an error in the format of the endpoint.
+        body: Body of the response: text, bytes, or a mapping to send as JSON. Without a `status`, the status is 200.
         content_type: The `Content-Type` of `body`.
-        retry_after: `Retry-After` for the answer: seconds, an aware UTC datetime or the header's text.
-        cut: Close the connection: `before` the request is handled, `after` it was handled but unanswered, or
-            in the middle of the answer's `body`.
-        count: How many requests are hit; None hits all until faults are cleared.
-        skip: How many requests pass unharmed first.
-        match: Regular expression sought in `METHOD /path`; requests without it are neither hit nor counted.
+        retry_after: `Retry-After` header of the response: seconds, an aware UTC datetime or the header's text.
+        cut: When to close the connection: `before` the request is handled, `after` it was handled but before the
+            response, or in the middle of the response's `body`.
+        count: Number of requests to affect; None for all until faults are cleared.
+        skip: Number of requests to let pass first.
+        match: Regular expression to search in `METHOD /path`; requests that do not match are not affected and count
+            neither for `skip` nor for `count`.
+
+    Raises:
+        ValueError: If a value is invalid, or the fault would change nothing.
     """
 
     endpoint: str
     delay: float = 0
     status: int | None = None
-    body: str | bytes | Mapping[str, Any] | None = field(default=None, repr=False)
+    body: str | bytes | Mapping[str, object] | None = field(default=None, repr=False)
     content_type: str = "application/json"
     retry_after: float | str | datetime | None = None
     cut: Cut | None = None
@@ -48,11 +54,11 @@ class Fault:
 
     def __post_init__(self) -> None:
         if self.endpoint not in ENDPOINTS:
-            raise ValueError(f"no endpoint {self.endpoint!r}; there are {', '.join(ENDPOINTS)}")
+            raise ValueError(f"endpoint must be one of {', '.join(ENDPOINTS)}, not {self.endpoint!r}")
         if self.cut is not None and self.cut not in get_args(Cut):
             raise ValueError(f"cut must be one of {', '.join(get_args(Cut))}")
         if not self.answers and self.retry_after is not None:
-            raise ValueError("retry_after needs a status to go with")
+            raise ValueError("retry_after needs a status or a body")
         if not (self.answers or self.delay or self.cut):
             raise ValueError("a fault needs a delay, a status, a body or a cut")
         try:
@@ -62,19 +68,19 @@ class Fault:
 
     @property
     def answers(self) -> bool:
-        """Whether the fault stands in for the endpoint's own answer."""
+        """Whether the fault replaces the response of the endpoint."""
         return self.status is not None or self.body is not None
 
     @property
     def retry_after_header(self) -> str | None:
-        """`retry_after` as it goes over the wire."""
+        """The value of the `Retry-After` header, or None for no header."""
         if isinstance(self.retry_after, datetime):
             return format_datetime(self.retry_after, usegmt=True)
         return None if self.retry_after is None else str(self.retry_after)
 
 
 class _Countdown:
-    """A fault together with what is left of its `skip` and `count`."""
+    """A fault with the remaining numbers of its `skip` and `count`."""
 
     def __init__(self, fault: Fault) -> None:
         self.fault = fault
@@ -87,6 +93,7 @@ class _Countdown:
         return self.fault.match is None or re.search(self.fault.match, request_line) is not None
 
     def take(self) -> Fault | None:
+        """Count a request and return the fault, or None if the request is skipped."""
         if self.skips_left > 0:
             self.skips_left -= 1
             return None
@@ -96,24 +103,24 @@ class _Countdown:
 
 
 class FaultBook:
-    """The faults in force; the oldest that fits a request decides. Safe for many threads."""
+    """The active faults; the oldest that applies to a request decides about it. Safe for use by many threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._countdowns: list[_Countdown] = []
 
     def add(self, fault: Fault) -> None:
-        """Puts a fault in force, behind those of the same endpoint."""
+        """Activate a fault; older faults of the same endpoint come first."""
         with self._lock:
             self._countdowns.append(_Countdown(fault))
 
     def clear(self) -> None:
-        """Ends all faults."""
+        """Deactivate all faults."""
         with self._lock:
             self._countdowns.clear()
 
     def take(self, endpoint: str, request_line: str) -> Fault | None:
-        """The fault that hits this request, if one does.
+        """Count a request and return the fault to apply to it, or None.
 
         Args:
             endpoint: Name of the endpoint.

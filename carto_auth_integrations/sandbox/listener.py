@@ -1,6 +1,7 @@
-"""The HTTP server below the application: cheroot, set up for many connections on the loopback interface.
+"""HTTP server of the sandbox: cheroot, configured for many connections on the loopback interface.
 
-Werkzeug's own server closes each connection after one answer; cheroot keeps them and streams both ways.
+Werkzeug's development server closes each connection after one response; cheroot keeps connections open and streams
+requests and responses.
 """
 
 from __future__ import annotations
@@ -19,35 +20,35 @@ from .app import SOCKET_KEY
 
 HOST = "127.0.0.1"
 
-# Each delayed request holds a thread, and tests open some hundred connections at once.
+# Each delayed request occupies a thread, and tests open several hundred connections at once.
 THREADS = 512
 
-# A thousand clients may knock before one is let in.
+# Connections that may wait to be accepted: tests may start a thousand clients at once.
 BACKLOG = 1024
 
-# Seconds an idle connection is kept: longer than the pauses inside a test, shorter than a session.
+# Seconds before an idle connection is closed: longer than pauses within a test, shorter than a test session.
 IDLE = 60
 
-# Seconds between two looks at whether to stop; so long does stopping take.
+# Seconds between checks whether to stop, and thus the time that a stop takes.
 POLL = 0.1
 
-# Seconds a stopping server waits for the requests under way.
+# Seconds that a stop waits for in-flight requests.
 GRACE = 2
 
 _log = logging.getLogger(__name__)
 
 
 class _Gateway(Gateway_10):
-    """Gives the application the client's socket, which it cuts when a fault asks for it."""
+    """Passes the client's socket to the application, so that faults can close the connection."""
 
-    def get_environ(self) -> dict[str, Any]:  # type: ignore[override]  # cheroot gives it no types
-        environ: dict[str, Any] = super().get_environ()  # type: ignore[no-untyped-call]  # the same
+    def get_environ(self) -> dict[str, Any]:  # type: ignore[override]  # untyped in cheroot
+        environ: dict[str, Any] = super().get_environ()  # type: ignore[no-untyped-call]  # untyped in cheroot
         environ[SOCKET_KEY] = self.req.conn.socket
         return environ
 
 
 class _Connection(HTTPConnection):
-    """Drops what a cut connection could not send; Python would complain of it when it collects garbage."""
+    """Discards unsent data of a closed connection; otherwise the garbage collector reports it as an error."""
 
     def close(self) -> None:
         with suppress(OSError):
@@ -61,15 +62,15 @@ class _Server(Server):
     keep_alive_conn_limit = BACKLOG
 
     def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
-        """Logs what goes wrong between server and client, which faults cause on purpose."""
+        """Log connection errors at DEBUG only: faults cause them on purpose."""
         _log.debug("%s", msg, exc_info=traceback)
 
 
 class Listener:
-    """Serves an application from a daemon thread.
+    """Serves an application in a daemon thread.
 
     Args:
-        app: The application.
+        app: The WSGI application.
         port: Port on the loopback interface; 0 lets the operating system choose.
     """
 
@@ -87,33 +88,33 @@ class Listener:
         self._thread = threading.Thread(target=self._serve, name="carto-sandbox", daemon=True)
 
     def start(self) -> str:
-        """Binds the port and begins to serve.
+        """Bind the port and start to serve.
 
         Returns:
-            The URL it answers at.
+            The URL of the server.
 
         Raises:
-            OSError: The port is taken.
+            OSError: If the port is taken.
         """
         self._thread.start()
         self._bound.result()
         return f"http://{HOST}:{self._server.bind_addr[1]}"
 
     def stop(self) -> None:
-        """Stops serving and closes all connections."""
+        """Stop the server and close all connections."""
         if self._thread.ident is None:
             return
-        with suppress(Exception):  # told by start(); here it matters that the server has got so far as to hear a stop
+        with suppress(Exception):  # start() raises it; a server ignores stop() until its preparation has ended
             self._bound.result()
         self._server.stop()
         self._thread.join()
 
     def _serve(self) -> None:
-        # Prepared here and not in `start`: the pool's threads are daemons only when a daemon starts them, and
-        # others would keep a program from ending that forgot to stop its sandbox.
+        # Not in `start`: threads inherit `daemon` from the thread that creates them, and non-daemon threads of the
+        # pool would keep a program running that does not stop its sandbox.
         try:
             self._server.prepare()
-        except BaseException as error:  # start() waits for it in another thread
+        except BaseException as error:  # start() raises it in another thread
             self._bound.set_exception(error)
             return
         self._bound.set_result(None)

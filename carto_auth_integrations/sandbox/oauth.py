@@ -1,6 +1,6 @@
-"""The login server: Authlib's grants behind `/oauth/token` and `/authorize`, with Auth0's errors."""
+"""OAuth server of the sandbox: Authlib's grants at `/oauth/token` and `/authorize`, with Auth0's error responses."""
 
-# Authlib carries no type hints.
+# Authlib has no type hints.
 # mypy: allow-subclassing-any, disable-error-code="import-untyped"
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 @dataclass(frozen=True)
 class _Client:
-    """A registered client; the methods are those Authlib asks a client for."""
+    """A registered client, with the methods that Authlib expects."""
 
     client_id: str
     secret: str | None = field(repr=False)
@@ -69,20 +69,20 @@ class _Client:
         return grant_type in self.grant_types
 
 
-class _TokenReply(dict[str, Any]):
-    """A token reply that stays out of logs: Authlib logs each reply's repr at DEBUG."""
+class _TokenResponse(dict[str, Any]):
+    """A token response whose repr hides the tokens: Authlib logs the repr at DEBUG."""
 
     def __repr__(self) -> str:
-        return "<token reply>"
+        return "<token response>"
 
 
 class _Server(AuthorizationServer):
-    """Authlib's server on the sandbox's clients and tokens."""
+    """Authlib's server with the clients and tokens of the sandbox."""
 
     def __init__(self, state: SandboxState) -> None:
         super().__init__()
         self.sandbox = state
-        self.register_token_generator("default", self._make_reply)
+        self.register_token_generator("default", self._make_response)
         self.register_grant(_ClientCredentials)
         self.register_grant(_AuthorizationCode, [_S256()])
         self.register_grant(_RefreshToken)
@@ -97,8 +97,8 @@ class _Server(AuthorizationServer):
             return _Client(client_id, None, ("authorization_code", "refresh_token"), options.scope, paste_page)
         return None
 
-    def save_token(self, token: _TokenReply, oauth_request: Any) -> None:
-        """Makes the tokens of a reply valid, with the login they descend from."""
+    def save_token(self, token: _TokenResponse, oauth_request: Any) -> None:
+        """Register the tokens of a response as valid; a renewed refresh token keeps the family of the old one."""
         book, stats = self.sandbox.tokens, self.sandbox.stats
         client_id, scope = oauth_request.client.client_id, token["scope"]
         lifetime = float(token["expires_in"])
@@ -112,7 +112,7 @@ class _Server(AuthorizationServer):
         stats.token_issued("refresh")
 
     def handle_error_response(self, oauth_request: Any, error: OAuth2Error) -> Response:
-        """Answers with Auth0's statuses and words where they differ from the RFC's."""
+        """Return an error response with the status and the text of Auth0 where they differ from the RFC."""
         if error.redirect_uri:
             response: Response = super().handle_error_response(oauth_request, error)
             return response
@@ -122,7 +122,7 @@ class _Server(AuthorizationServer):
             return auth0_error(403, error.error, error.get_error_description())
         return auth0_error(error.status_code, error.error, error.get_error_description())
 
-    def _make_reply(
+    def _make_response(
         self,
         grant_type: str,
         client: _Client,
@@ -130,26 +130,27 @@ class _Server(AuthorizationServer):
         scope: str | None = None,
         expires_in: int | None = None,
         include_refresh_token: bool = True,
-    ) -> _TokenReply:
+    ) -> _TokenResponse:
         granted = client.get_allowed_scope(scope)
         lifetime = self.sandbox.lifetimes["carto"]
-        reply = _TokenReply(
+        response = _TokenResponse(
             access_token=new_token("carto"),
             scope=granted,
             expires_in=int(lifetime) if lifetime == int(lifetime) else lifetime,
             token_type="Bearer",
         )
         if include_refresh_token and OFFLINE_ACCESS in granted.split():
-            reply["refresh_token"] = new_token("refresh")
-        return reply
+            response["refresh_token"] = new_token("refresh")
+        return response
 
 
 def _check_audience(expected: str, audience: str | None) -> None:
+    """Raise Auth0's error for a missing or unknown audience."""
     if audience == expected:
         return
     if not audience:
         raise AccessDeniedError("Non-global clients are not allowed access to APIv1")
-    raise AccessDeniedError("Service not found: the audience is not known here")
+    raise AccessDeniedError("Service not found: unknown audience")
 
 
 class _ClientCredentials(grants.ClientCredentialsGrant):
@@ -184,13 +185,13 @@ class _AuthorizationCode(grants.AuthorizationCodeGrant):
             state.stats.login(organization)
 
     def query_authorization_code(self, code: str, client: _Client) -> LoginCode | None:
-        """Finds a code and uses it up: whatever comes of this attempt, there is no second one."""
+        """Return a code and invalidate it, so that no code can be tried twice, not even after a failed attempt."""
         book = self.server.sandbox.tokens
         found: LoginCode | None = book.spend_code(code, client.client_id)
         return found
 
     def delete_authorization_code(self, authorization_code: LoginCode) -> None:
-        """Nothing is left to delete: finding the code used it up."""
+        """Do nothing: `query_authorization_code` has invalidated the code."""
 
     def authenticate_user(self, authorization_code: LoginCode) -> str:
         user: str = self.server.sandbox.options.user
@@ -198,7 +199,7 @@ class _AuthorizationCode(grants.AuthorizationCodeGrant):
 
 
 class _S256(CodeChallenge):
-    """PKCE, which the login cannot do without, by S256 alone; the login's audience is checked with it."""
+    """PKCE as CARTO's login requires it, with S256 only; also checks the audience of the login."""
 
     def validate_code_challenge(self, grant: Any, redirect_uri: str) -> None:
         data = grant.request.payload.data
@@ -215,7 +216,7 @@ class _RefreshToken(grants.RefreshTokenGrant):
     INCLUDE_NEW_REFRESH_TOKEN = True
 
     def authenticate_refresh_token(self, refresh_token: str) -> Any:
-        """Finds a refresh token and uses it up, so that of two requests at once only one gets through."""
+        """Return a refresh token and invalidate it, so that only one of two concurrent requests succeeds."""
         found = self.server.sandbox.tokens.spend_refresh_token(refresh_token)
         if found is None:
             raise InvalidGrantError("Unknown or invalid refresh token.")
@@ -226,11 +227,11 @@ class _RefreshToken(grants.RefreshTokenGrant):
         return user
 
     def revoke_old_credential(self, refresh_token: Any) -> None:
-        """Nothing is left to revoke: finding the token used it up."""
+        """Do nothing: `authenticate_refresh_token` has invalidated the token."""
 
 
 def blueprint(state: SandboxState) -> Blueprint:
-    """The login server's routes."""
+    """Return the routes of the OAuth server."""
     routes = Blueprint("oauth", __name__)
     server = _Server(state)
 

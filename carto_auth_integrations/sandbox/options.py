@@ -1,18 +1,19 @@
-"""What a sandbox is made of: its client, its user, its warehouse and how long its tokens live."""
+"""Options of a sandbox: its clients, its user, its Data Warehouse and the lifetimes of its tokens."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-# CARTO's audience for API tokens, and the public client of its Python library.
+# The audience of CARTO's API tokens, and the client id of CARTO's Python library, a public client.
 CARTO_AUDIENCE = "carto-cloud-native-api"
 CARTO_LOGIN_CLIENT_ID = "0dxb8HR3ATXCxJiPOJVHsLoHoAtbRX6u"
 
-# Seen in CARTO's replies: a day for its own tokens; Google's default of an hour for the warehouse's.
+# Seconds, as seen in CARTO's responses: a day for its own tokens, and Google's default of an hour for the warehouse.
 CARTO_TOKEN_LIFETIME = 86400
 DW_TOKEN_LIFETIME = 3600
 
-# In which form the warehouse exchange can tell an expiry: seconds left, epoch seconds, or RFC 3339 in UTC.
+# Formats of the expiry by the name of its field in the response with a Data Warehouse token: seconds left, UTC epoch
+# seconds, or RFC 3339 in UTC.
 DW_EXPIRY_FORMS = {
     "expires_in": "seconds",
     "expiresIn": "seconds",
@@ -25,30 +26,33 @@ DW_EXPIRY_FORMS = {
 
 @dataclass(frozen=True)
 class SandboxOptions:
-    """How a sandbox behaves from its start; lifetimes and faults can be changed while it runs.
+    """Options with which a sandbox starts; lifetimes and faults can be changed while it runs.
 
     Attributes:
         port: Port on 127.0.0.1; 0 lets the operating system choose.
-        client_id: The machine-to-machine client.
-        client_secret: Its secret.
-        login_client_id: The public client for browser logins and refresh tokens.
-        api_access_token: A permanent token that is accepted as Bearer wherever a CARTO token is.
-        user: E-mail address of the one user there is; a login is answered as theirs at once.
-        audience: The audience a token request must name.
-        scope: The scope of a token whose request named none.
-        project_id: BigQuery project of the Data Warehouse.
-        datasets: Datasets that exist from the start.
-        carto_token_lifetime: Seconds a CARTO access token lives.
-        dw_token_lifetime: Seconds a Data Warehouse token lives.
-        dw_expiry_field: Name of an expiry field in the exchange's reply, one of `DW_EXPIRY_FORMS`; None, like
-            the real one, sends none.
-        reuse_dw_token: The exchange hands out the same Data Warehouse token while it lives, part-used.
-        user_has_dw: False makes the exchange answer 404.
-        grant_refresh_tokens: False ignores the scope `offline_access`.
-        deny_login: True answers each login with `access_denied`.
-        eager_emulator: True starts the BigQuery emulator with the sandbox instead of on the first request.
-        emulator_url: A `local-bigquery` that runs already, to be used instead of one of our own.
-        emulator_start_timeout: Seconds an emulator may take to start; 60 covers a cold disk.
+        client_id: Client id for machine-to-machine tokens (client credentials).
+        client_secret: The secret of that client.
+        login_client_id: Client id for browser logins and refresh tokens; a public client, without a secret.
+        api_access_token: An API access token without expiry, accepted wherever a CARTO access token is.
+        user: E-mail address of the only user; logins succeed as this user at once, without a form.
+        audience: The audience that token requests and logins must name.
+        scope: The scope of tokens whose request names none.
+        project_id: The BigQuery project of the Data Warehouse.
+        datasets: The datasets that exist from the start.
+        carto_token_lifetime: Lifetime of CARTO access tokens, in seconds.
+        dw_token_lifetime: Lifetime of Data Warehouse tokens, in seconds.
+        dw_expiry_field: Name of the expiry field in responses with a Data Warehouse token, one of `DW_EXPIRY_FORMS`;
+            None to send no expiry, like CARTO.
+        reuse_dw_token: Whether to return the same Data Warehouse token until it expires, with its remaining lifetime.
+        user_has_dw: Whether the user has a Data Warehouse; if not, requests for its token get a 404.
+        grant_refresh_tokens: Whether to honour the scope `offline_access`.
+        deny_login: Whether to answer each login with `access_denied`.
+        eager_emulator: Whether to start the BigQuery emulator with the sandbox instead of on the first request.
+        emulator_url: URL of a `local-bigquery` that runs already; None to start one.
+        emulator_start_timeout: Seconds that the emulator may take to start; 60 are enough for a cold disk.
+
+    Raises:
+        ValueError: If `dw_expiry_field` is unknown.
     """
 
     port: int = 0

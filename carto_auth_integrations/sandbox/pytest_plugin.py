@@ -1,6 +1,7 @@
-"""Pytest fixtures for those who test pipelines: a fresh-looking local CARTO for each test.
+"""Pytest fixtures that give each test a local CARTO without faults and with empty statistics.
 
-Every pytest run of a user loads this module, so it imports nothing until a fixture is used.
+Pytest loads this module in every run where the package is installed, so it imports the sandbox only when a fixture is
+used.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def carto_sandbox_options() -> SandboxOptions:
-    """How the sandbox behaves; override it in a `conftest.py` to change that."""
+    """Return the options of the sandbox. Override this fixture in a `conftest.py` to change them."""
     from .options import SandboxOptions
 
     return SandboxOptions()
@@ -26,7 +27,7 @@ def carto_sandbox_options() -> SandboxOptions:
 
 @pytest.fixture(scope="session")
 def carto_sandbox_server(carto_sandbox_options: SandboxOptions) -> Iterator[Sandbox]:
-    """The one server of the session."""
+    """Yield the sandbox that all tests of the session share."""
     from .sandbox import Sandbox
 
     with Sandbox(carto_sandbox_options) as sandbox:
@@ -35,7 +36,7 @@ def carto_sandbox_server(carto_sandbox_options: SandboxOptions) -> Iterator[Sand
 
 @pytest.fixture
 def carto_sandbox(carto_sandbox_server: Sandbox) -> Iterator[Sandbox]:
-    """A local CARTO without faults, with empty counts; BigQuery tables stay from test to test."""
+    """Yield a local CARTO without faults and with empty statistics. BigQuery tables persist between tests."""
     carto_sandbox_server.reset()
     yield carto_sandbox_server
     carto_sandbox_server.reset()
@@ -43,6 +44,6 @@ def carto_sandbox(carto_sandbox_server: Sandbox) -> Iterator[Sandbox]:
 
 @pytest.fixture
 def carto_sandbox_bigquery(carto_sandbox: Sandbox) -> Sandbox:
-    """The same with its BigQuery emulator up, so that no query of the test pays for the start."""
+    """Return `carto_sandbox` with its BigQuery emulator started, so that no query in the test waits for the start."""
     carto_sandbox.start_emulator()
     return carto_sandbox

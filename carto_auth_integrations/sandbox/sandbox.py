@@ -1,17 +1,18 @@
-"""`Sandbox`: a whole local CARTO as one object."""
+"""The `Sandbox` class, which runs a local CARTO."""
 
 from __future__ import annotations
 
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .errors import SandboxError
-from .faults import Fault
+from .faults import Cut, Fault
 from .options import SandboxOptions
 from .state import SandboxState, SandboxStats, TokenKind
 
@@ -31,11 +32,16 @@ _FILE_FIELDS = (
 
 
 class Sandbox:
-    """A local CARTO on 127.0.0.1: login, API and BigQuery on one port. Use it as a context manager.
+    """A local CARTO on 127.0.0.1, with the OAuth server, the API and BigQuery on one port.
+
+    Use it as a context manager:
+
+        with Sandbox() as sandbox:
+            auth = CartoAuth.from_mapping(sandbox.account)
 
     Args:
-        options: How it behaves.
-        clock: The time by which tokens expire, UTC epoch seconds; tests may pass their own.
+        options: The options; None for the defaults.
+        clock: Returns the time by which tokens expire, in UTC epoch seconds; tests may pass their own.
     """
 
     def __init__(self, options: SandboxOptions | None = None, *, clock: Callable[[], float] = time.time) -> None:
@@ -57,14 +63,14 @@ class Sandbox:
         return f"<Sandbox {self._state.url or 'not started'}>"
 
     def start(self) -> None:
-        """Starts to serve; the BigQuery emulator waits for its first request, unless it is to be eager.
+        """Start the server. The BigQuery emulator starts on its first request, or now with `eager_emulator`.
 
         Raises:
-            SandboxError: It was started before, its packages are missing, or the emulator does not start.
-            OSError: The port is taken.
+            SandboxError: If the sandbox was started before, packages are missing, or the emulator does not start.
+            OSError: If the port is taken.
         """
         if self._listener is not None:
-            raise SandboxError("This sandbox was started before; make a new one")
+            raise SandboxError("A sandbox can be started only once; create a new one")
         try:
             from .app import make_app
             from .emulator import Emulator
@@ -86,12 +92,12 @@ class Sandbox:
             return
         try:
             self.start_emulator()
-        except BaseException:  # Ctrl-C too: the server must not stay behind
+        except BaseException:  # also KeyboardInterrupt: the server must not keep running
             self.stop()
             raise
 
     def stop(self) -> None:
-        """Ends the server and the emulator and removes what they wrote; safe to call twice."""
+        """Stop the server and the emulator and remove their files. Can be called more than once."""
         self._state.stopping.set()
         if self._listener is not None:
             self._listener.stop()
@@ -99,10 +105,10 @@ class Sandbox:
             self._emulator.stop()
 
     def start_emulator(self) -> None:
-        """Starts the BigQuery emulator now; makes its environment on the first use on this machine.
+        """Start the BigQuery emulator now. The first start on a machine creates its Python environment.
 
         Raises:
-            SandboxError: It does not start; shows the end of its log, or says what to install.
+            SandboxError: If the emulator does not start; the message has the end of its log, or says what to install.
         """
         if self._emulator is None:
             raise SandboxError("Start the sandbox first")
@@ -110,15 +116,15 @@ class Sandbox:
 
     @property
     def emulator_pid(self) -> int | None:
-        """Process id of the emulator while the sandbox runs one of its own."""
+        """Process id of the emulator that the sandbox started; None while there is none."""
         return None if self._emulator is None else self._emulator.pid
 
     @property
     def url(self) -> str:
-        """Where everything answers.
+        """The URL of the OAuth server, the API and BigQuery.
 
         Raises:
-            SandboxError: The sandbox has not been started.
+            SandboxError: If the sandbox has not been started.
         """
         if not self._state.url:
             raise SandboxError("The sandbox has not been started")
@@ -126,7 +132,7 @@ class Sandbox:
 
     @property
     def account(self) -> dict[str, str]:
-        """The account's fields under the names that `CartoAuth` gives them, the client secret among them."""
+        """The fields for `CartoAuth.from_mapping`, including the client secret."""
         return {
             "auth_mode": "m2m",
             "api_base_url": self.url,
@@ -139,17 +145,20 @@ class Sandbox:
         }
 
     def environment(self) -> dict[str, str]:
-        """The account as environment variables, the client secret among them."""
+        """Return the fields of `account` as `CARTO_…` environment variables, including the client secret."""
         return {f"CARTO_{name.upper()}": value for name, value in self.account.items()}
 
     def write_credentials(self, path: str | os.PathLike[str]) -> Path:
-        """Writes a credentials file that `CartoAuth.from_m2m` reads, for its owner's eyes only.
+        """Write a credentials file for `CartoAuth.from_m2m`, readable only by its owner.
 
         Args:
-            path: A file that does not exist yet.
+            path: Where to write it.
+
+        Returns:
+            The path of the file.
 
         Raises:
-            FileExistsError: There is a file already; credentials of another account are not overwritten.
+            FileExistsError: If the file exists already: it may hold the credentials of another account.
         """
         account = self.account
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -159,42 +168,71 @@ class Sandbox:
         return Path(path)
 
     def stats(self) -> SandboxStats:
-        """What the sandbox did since it started or was last reset."""
+        """Return the counts since the start or the last reset."""
         return self._state.stats.snapshot()
 
-    def fault(self, endpoint: str, **fields: Any) -> None:
-        """Makes an endpoint misbehave.
+    def fault(
+        self,
+        endpoint: str,
+        *,
+        delay: float = 0,
+        status: int | None = None,
+        body: str | bytes | Mapping[str, object] | None = None,
+        content_type: str = "application/json",
+        retry_after: float | str | datetime | None = None,
+        cut: Cut | None = None,
+        count: int | None = None,
+        skip: int = 0,
+        match: str | None = None,
+    ) -> None:
+        """Add a fault to an endpoint; the arguments are the attributes of `Fault`.
 
-        Args:
-            endpoint: One of `faults.ENDPOINTS`.
-            **fields: The other attributes of `Fault`.
+        With this, the next two token requests get a 503:
+
+            sandbox.fault("token", status=503, count=2)
+
+        Raises:
+            ValueError: If a value is invalid, or the fault would change nothing.
         """
-        self._state.faults.add(Fault(endpoint, **fields))
+        self._state.faults.add(
+            Fault(
+                endpoint,
+                delay=delay,
+                status=status,
+                body=body,
+                content_type=content_type,
+                retry_after=retry_after,
+                cut=cut,
+                count=count,
+                skip=skip,
+                match=match,
+            )
+        )
 
     def clear_faults(self) -> None:
-        """Ends all faults."""
+        """Deactivate all faults."""
         self._state.faults.clear()
 
     def set_lifetimes(self, *, carto: float | None = None, dw: float | None = None) -> None:
-        """Changes how long tokens live that are issued from now on.
+        """Change the lifetimes of tokens that are issued from now on.
 
         Args:
-            carto: Seconds for CARTO access tokens; None leaves them.
-            dw: Seconds for Data Warehouse tokens; None leaves them.
+            carto: Seconds for CARTO access tokens; None for no change.
+            dw: Seconds for Data Warehouse tokens; None for no change.
         """
         self._state.set_lifetimes(carto=carto, dw=dw)
 
     def revoke(self, what: TokenKind) -> int:
-        """Ends all tokens of a kind issued so far.
+        """Revoke all tokens of a kind that were issued so far.
 
         Args:
-            what: `carto`, `dw` or `refresh`.
+            what: The kind: `carto`, `dw` or `refresh`.
 
         Returns:
-            How many there were, expired ones among them.
+            The number of revoked tokens, including expired ones.
         """
         return self._state.tokens.revoke(what)
 
     def reset(self) -> None:
-        """Forgets counts and faults and takes lifetimes back to the options'; tokens and tables stay."""
+        """Clear counts and faults and restore the lifetimes of the options. Tokens and tables stay."""
         self._state.reset()

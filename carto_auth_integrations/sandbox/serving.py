@@ -1,4 +1,4 @@
-"""A sandbox that runs in the foreground until it is told to stop."""
+"""Run a sandbox in the foreground until Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from types import FrameType
 from .options import SandboxOptions
 from .sandbox import Sandbox
 
-# Seconds between two looks at nothing at all: a signal ends the wait.
-_NAP = 3600
+# Seconds of one sleep while the sandbox serves: any length will do, as a signal interrupts it.
+_SLEEP = 3600
 
 
 def serve(
@@ -24,33 +24,33 @@ def serve(
     credentials_file: Path | None = None,
     on_ready: Callable[[Sandbox, Path], None],
 ) -> None:
-    """Runs a sandbox until Ctrl-C or SIGTERM and leaves nothing behind.
+    """Run a sandbox until Ctrl-C or SIGTERM, then remove all its files.
 
     Args:
-        options: How it behaves.
-        credentials_file: Where to write the credentials; None takes a temporary place.
-        on_ready: Called with the sandbox and the credentials file once both are there.
+        options: The options of the sandbox.
+        credentials_file: Where to write the credentials file; None for a temporary folder.
+        on_ready: Called with the sandbox and the path of the credentials file once both are ready.
 
     Raises:
-        SandboxError: The sandbox does not start.
-        FileExistsError: There is a file already at `credentials_file`.
-        OSError: The port is taken.
+        SandboxError: If the sandbox does not start.
+        FileExistsError: If `credentials_file` exists already.
+        OSError: If the port is taken.
     """
-    with _signals_interrupt(), Sandbox(options) as sandbox, tempfile.TemporaryDirectory() as directory:
+    with _until_signal(), Sandbox(options) as sandbox, tempfile.TemporaryDirectory() as directory:
         file = sandbox.write_credentials(credentials_file or Path(directory, "carto-credentials.json"))
         try:
             on_ready(sandbox, file)
             while True:
-                time.sleep(_NAP)
+                time.sleep(_SLEEP)
         finally:
             file.unlink(missing_ok=True)
 
 
 @contextmanager
-def _signals_interrupt() -> Iterator[None]:
-    """Ends the block at the first Ctrl-C or SIGTERM, wherever it is; later ones do not disturb the end."""
+def _until_signal() -> Iterator[None]:
+    """Leave the block at the first Ctrl-C or SIGTERM, and ignore later ones, so that the cleanup completes."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's alone
+        yield  # Python allows signal handlers in the main thread only
         return
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:

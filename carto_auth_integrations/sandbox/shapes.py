@@ -1,4 +1,4 @@
-"""The three shapes in which the imitated services report an error: Auth0's, CARTO's and Google's."""
+"""JSON responses, and errors in the formats of Auth0, CARTO and Google."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from http import HTTPStatus
 
 from flask import Response
 
-# The reasons BigQuery gives for a status: its client decides by them what to retry.
+# Reasons in BigQuery's errors by HTTP status; its client decides by them whether to retry.
 # https://cloud.google.com/bigquery/docs/error-messages
 _GOOGLE_REASONS = {
     400: "invalid",
@@ -22,7 +22,7 @@ _GOOGLE_REASONS = {
     503: "backendError",
 }
 
-# google.rpc.Code names for the few statuses whose name differs from HTTP's.
+# Names of google.rpc.Code by HTTP status, where they differ from the HTTP phrase.
 _GOOGLE_STATUSES = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
@@ -37,24 +37,24 @@ _GOOGLE_STATUSES = {
 
 
 def json_reply(payload: object, status: int) -> Response:
-    """Wraps a JSON document in a reply that no cache may keep."""
+    """Return a JSON response with `Cache-Control: no-store`."""
     response = Response(json.dumps(payload), status=status, content_type="application/json")
     response.headers["Cache-Control"] = "no-store"
     return response
 
 
 def auth0_error(status: int, error: str, description: str) -> Response:
-    """An error as Auth0's token endpoint writes it."""
+    """Return an error in the format of Auth0's token endpoint."""
     return json_reply({"error": error, "error_description": description}, status)
 
 
 def carto_error(status: int, error: str) -> Response:
-    """An error as CARTO's API writes it."""
+    """Return an error in the format of CARTO's API."""
     return json_reply({"error": error, "status": status}, status)
 
 
 def google_error(status: int, message: str) -> Response:
-    """An error as Google's REST APIs write it."""
+    """Return an error in the format of Google's REST APIs."""
     reason = _GOOGLE_REASONS.get(status, "unknown")
     document = {
         "code": status,
@@ -66,11 +66,11 @@ def google_error(status: int, message: str) -> Response:
 
 
 def error_of(endpoint: str, status: int) -> Response:
-    """The error an endpoint would answer with of its own accord.
+    """Return an error in the format of an endpoint.
 
     Args:
-        endpoint: One of the sandbox's endpoint names.
-        status: HTTP status.
+        endpoint: One of `faults.ENDPOINTS`.
+        status: The HTTP status.
     """
     phrase = HTTPStatus(status).phrase
     if endpoint in ("bigquery", "upload"):

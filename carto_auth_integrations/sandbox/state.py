@@ -1,4 +1,4 @@
-"""What a running sandbox remembers: the tokens it issued and the requests it served."""
+"""State of a running sandbox: issued tokens, request counts, faults and lifetimes."""
 
 from __future__ import annotations
 
@@ -16,25 +16,27 @@ from .options import SandboxOptions
 TokenKind = Literal["carto", "dw", "refresh"]
 TOKEN_KINDS: tuple[TokenKind, ...] = ("carto", "dw", "refresh")
 
-# A code is redeemed by the program that asked for it, within seconds; RFC 6749 allows ten minutes.
+# Seconds that an authorization code is valid: the client exchanges it within seconds. RFC 6749 (section 4.1.2)
+# recommends at most ten minutes.
 CODE_LIFETIME = 60
 
 
 def new_token(kind: str) -> str:
-    """An opaque random token that shows what it is for and nothing else."""
+    """Return a random token that starts with `sandbox-` and its kind."""
     return f"sandbox-{kind}-{secrets.token_urlsafe(32)}"
 
 
 @dataclass(frozen=True)
 class IssuedToken:
-    """One token as the server knows it; the methods are those Authlib asks a token for.
+    """A token that the sandbox issued, with the methods that Authlib expects.
 
     Attributes:
-        value: The token itself.
-        expires_at: UTC epoch seconds, or None for a token without expiry.
-        client_id: To which client it was issued.
-        scope: What it was issued for.
-        family: The login it descends from; a refresh token that is used twice ends its whole family.
+        value: The token string.
+        expires_at: Expiry in UTC epoch seconds; None for no expiry.
+        client_id: The client that it was issued to.
+        scope: The scope that it was issued for.
+        family: Id of the login that the token comes from. A refresh token that is used twice invalidates all refresh
+            tokens of its family.
     """
 
     value: str = field(repr=False)
@@ -44,17 +46,17 @@ class IssuedToken:
     family: str = ""
 
     def get_scope(self) -> str:
-        """Give the scope, as Authlib asks for it."""
+        """Return the scope; called by Authlib."""
         return self.scope
 
     def check_client(self, client: object) -> bool:
-        """Tell whether the token was issued to this client, as Authlib asks."""
+        """Whether the token was issued to this client; called by Authlib."""
         return getattr(client, "client_id", None) == self.client_id
 
 
 @dataclass(frozen=True)
 class LoginCode:
-    """An authorization code and what it is bound to; the method is what Authlib asks a code for."""
+    """An authorization code and the request that it is bound to, with the methods that Authlib expects."""
 
     value: str = field(repr=False)
     client_id: str
@@ -65,26 +67,30 @@ class LoginCode:
     expires_at: float
 
     def get_redirect_uri(self) -> str:
-        """Give the redirect URI, as Authlib asks for it."""
+        """Return the redirect URI; called by Authlib."""
         return self.redirect_uri
 
     def get_scope(self) -> str:
-        """Give the scope, as Authlib asks for it."""
+        """Return the scope; called by Authlib."""
         return self.scope
 
 
 class TokenBook:
-    """Issues, checks and revokes tokens and codes; safe for many threads."""
+    """Stores, finds and revokes tokens and authorization codes. Safe for use by many threads.
+
+    Args:
+        clock: Returns the time by which tokens expire, in UTC epoch seconds.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._live: dict[TokenKind, dict[str, IssuedToken]] = {kind: {} for kind in TOKEN_KINDS}
-        self._spent_refresh_tokens: dict[str, str] = {}
+        self._tokens: dict[TokenKind, dict[str, IssuedToken]] = {kind: {} for kind in TOKEN_KINDS}
+        self._family_of_spent: dict[str, str] = {}
         self._codes: dict[str, LoginCode] = {}
 
     def now(self) -> float:
-        """The book's time, UTC epoch seconds."""
+        """Return the time in UTC epoch seconds."""
         return self._clock()
 
     def add(
@@ -97,51 +103,51 @@ class TokenBook:
         scope: str = "",
         family: str = "",
     ) -> IssuedToken:
-        """Makes a token valid.
+        """Store a token, which is valid from now on.
 
         Args:
-            kind: What it is good for.
-            value: The token itself.
-            lifetime: Seconds from now, or None for no expiry.
-            client_id: To which client it goes.
-            scope: What it is issued for.
-            family: The login it descends from.
+            kind: The kind of token.
+            value: The token string.
+            lifetime: Seconds until it expires; None for no expiry.
+            client_id: The client that it is issued to.
+            scope: The scope that it is issued for.
+            family: Id of the login that the token comes from.
         """
         expires_at = None if lifetime is None else self._clock() + lifetime
         token = IssuedToken(value, expires_at, client_id, scope, family)
         with self._lock:
-            self._live[kind][value] = token
+            self._tokens[kind][value] = token
         return token
 
     def find(self, kind: TokenKind, value: str) -> IssuedToken | None:
-        """The token, if it was issued, is not revoked and has not expired."""
+        """Return the token if it was issued and is neither revoked nor expired, else None."""
         with self._lock:
-            return self._alive(self._live[kind].get(value))
+            return self._unless_expired(self._tokens[kind].get(value))
 
     def newest(self, kind: TokenKind) -> IssuedToken | None:
-        """The token of this kind that was issued last, if it still lives."""
+        """Return the token of this kind that was issued last, or None if it is revoked or expired."""
         with self._lock:
-            return self._alive(next(reversed(self._live[kind].values()), None))
+            return self._unless_expired(next(reversed(self._tokens[kind].values()), None))
 
     def spend_refresh_token(self, value: str) -> IssuedToken | None:
-        """Takes a refresh token out of use and returns it; one that was spent before ends its family."""
+        """Invalidate a refresh token and return it; a second use revokes its family and returns None."""
         with self._lock:
-            token = self._live["refresh"].pop(value, None)
+            token = self._tokens["refresh"].pop(value, None)
             if token is not None:
-                self._spent_refresh_tokens[value] = token.family
+                self._family_of_spent[value] = token.family
                 return token
-            family = self._spent_refresh_tokens.get(value)
+            family = self._family_of_spent.get(value)
             if family is not None:
-                self._end_family(family)
+                self._revoke_family(family)
             return None
 
     def add_code(self, code: LoginCode) -> None:
-        """Makes an authorization code redeemable, once."""
+        """Store an authorization code, which can be exchanged once."""
         with self._lock:
             self._codes[code.value] = code
 
     def spend_code(self, value: str, client_id: str) -> LoginCode | None:
-        """Takes a code out of use and returns it, if it is this client's and not too old."""
+        """Invalidate a code, and return it if it belongs to the client and has not expired."""
         with self._lock:
             code = self._codes.pop(value, None)
         if code is None or code.client_id != client_id or code.expires_at <= self._clock():
@@ -149,32 +155,32 @@ class TokenBook:
         return code
 
     def revoke(self, kind: TokenKind) -> int:
-        """Ends all tokens of a kind issued so far and returns how many there were."""
+        """Revoke all tokens of a kind that were issued so far, and return their number."""
         with self._lock:
-            revoked = len(self._live[kind])
-            self._live[kind].clear()
+            revoked = len(self._tokens[kind])
+            self._tokens[kind].clear()
         return revoked
 
-    def _alive(self, token: IssuedToken | None) -> IssuedToken | None:
+    def _unless_expired(self, token: IssuedToken | None) -> IssuedToken | None:
         if token is None or (token.expires_at is not None and token.expires_at <= self._clock()):
             return None
         return token
 
-    def _end_family(self, family: str) -> None:
-        living = self._live["refresh"]
-        for value in [value for value, token in living.items() if token.family == family]:
-            del living[value]
+    def _revoke_family(self, family: str) -> None:
+        tokens = self._tokens["refresh"]
+        for value in [value for value, token in tokens.items() if token.family == family]:
+            del tokens[value]
 
 
 @dataclass(frozen=True)
 class SandboxStats:
-    """What a sandbox did since it started or was last reset.
+    """Counts of a sandbox since its start or its last reset.
 
     Attributes:
-        requests: Requests per endpoint and outcome: the HTTP status as text, or `cut` for a connection closed
-            on purpose.
-        issued: Tokens issued per kind: `carto`, `dw`, `refresh`.
-        dw_unauthorized: Requests to BigQuery, uploads included, that were refused for their token.
+        requests: Number of requests by endpoint and outcome: the HTTP status as text, or `cut` for a connection that
+            a fault closed.
+        issued: Number of issued tokens by kind: `carto`, `dw`, `refresh`.
+        dw_unauthorized: Number of requests to BigQuery, including uploads, that were rejected for their token.
         organizations: The `organization` of each login that named one, in order.
     """
 
@@ -184,25 +190,25 @@ class SandboxStats:
     organizations: tuple[str, ...]
 
     def count(self, endpoint: str, outcome: int | str | None = None) -> int:
-        """How many requests an endpoint had.
+        """Return the number of requests to an endpoint.
 
         Args:
-            endpoint: Its name.
-            outcome: A status or `cut`; None counts all.
+            endpoint: The endpoint's name.
+            outcome: An HTTP status or `cut`; None for all requests.
         """
         outcomes = self.requests.get(endpoint, {})
         return sum(outcomes.values()) if outcome is None else outcomes.get(str(outcome), 0)
 
 
 class StatsBook:
-    """Counts; safe for many threads."""
+    """Counts requests, tokens and logins. Safe for use by many threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.clear()
 
     def clear(self) -> None:
-        """Starts again from nothing."""
+        """Reset all counts."""
         with self._lock:
             self._requests: defaultdict[str, Counter[str]] = defaultdict(Counter)
             self._issued: Counter[str] = Counter(dict.fromkeys(TOKEN_KINDS, 0))
@@ -210,27 +216,27 @@ class StatsBook:
             self._organizations: list[str] = []
 
     def request(self, endpoint: str, outcome: str) -> None:
-        """Counts a request that was answered, or cut."""
+        """Count a request with its outcome: an HTTP status or `cut`."""
         with self._lock:
             self._requests[endpoint][outcome] += 1
 
     def token_issued(self, kind: TokenKind) -> None:
-        """Counts a new token."""
+        """Count an issued token."""
         with self._lock:
             self._issued[kind] += 1
 
     def refused_by_dw(self) -> None:
-        """Counts a BigQuery request whose token was no good."""
+        """Count a request to BigQuery that was rejected for its token."""
         with self._lock:
             self._dw_unauthorized += 1
 
     def login(self, organization: str) -> None:
-        """Remembers the organisation a login was for."""
+        """Record the organization that a login named."""
         with self._lock:
             self._organizations.append(organization)
 
     def snapshot(self) -> SandboxStats:
-        """The numbers of this moment."""
+        """Return the current counts."""
         with self._lock:
             return SandboxStats(
                 requests={endpoint: dict(outcomes) for endpoint, outcomes in self._requests.items()},
@@ -241,16 +247,20 @@ class StatsBook:
 
 
 class SandboxState:
-    """All that the sandbox's endpoints share.
+    """The state that all endpoints of a sandbox share.
+
+    Args:
+        options: The options of the sandbox.
+        clock: Returns the time by which tokens expire, in UTC epoch seconds.
 
     Attributes:
-        options: How it was set up.
-        url: Where it answers; known once it listens.
-        tokens: The tokens in use.
+        options: The options of the sandbox.
+        url: The URL of the sandbox; empty until it listens.
+        tokens: The issued tokens and codes.
         stats: The counts.
-        faults: The faults being played.
-        lifetimes: Seconds that new tokens of a kind live.
-        stopping: Set when the sandbox ends, so that no delay outlives it.
+        faults: The active faults.
+        lifetimes: Lifetimes of new tokens by kind, in seconds.
+        stopping: Set when the sandbox stops; ends the delays of faults.
     """
 
     def __init__(self, options: SandboxOptions, clock: Callable[[], float] = time.time) -> None:
@@ -264,17 +274,17 @@ class SandboxState:
         self.reset()
 
     def reset(self) -> None:
-        """Forgets counts and faults and takes the lifetimes back to the options'; tokens stay valid."""
+        """Clear counts and faults and restore the lifetimes of the options. Tokens stay valid."""
         self.stats.clear()
         self.faults.clear()
         self.set_lifetimes(carto=self.options.carto_token_lifetime, dw=self.options.dw_token_lifetime)
 
     def set_lifetimes(self, *, carto: float | None = None, dw: float | None = None) -> None:
-        """Changes how long tokens live that are issued from now on.
+        """Change the lifetimes of tokens that are issued from now on.
 
         Args:
-            carto: Seconds for CARTO access tokens; None leaves them.
-            dw: Seconds for Data Warehouse tokens; None leaves them.
+            carto: Seconds for CARTO access tokens; None for no change.
+            dw: Seconds for Data Warehouse tokens; None for no change.
         """
         if carto is not None:
             self.lifetimes["carto"] = carto
