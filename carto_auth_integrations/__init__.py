@@ -1,16 +1,15 @@
-"""CARTO credentials for data pipelines: access tokens and a ready BigQuery client for the CARTO Data Warehouse.
+"""CARTO credentials for data pipelines: access tokens, a ready BigQuery client, and loads that happen exactly once.
 
-Names load on first use: importing this package costs next to nothing in a DAG file or a flow module.
+Names are imported on first use: importing this package costs next to nothing in a DAG file or a flow module.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ._version import __version__
 
-TYPE_CHECKING = False  # what typing calls by that name; importing typing would cost more than this package
 if TYPE_CHECKING:
-    from typing import Any
-
     from .account import CartoAccount
     from .auth import CartoAuth
     from .errors import (
@@ -21,14 +20,20 @@ if TYPE_CHECKING:
         ServiceUnavailable,
         UnexpectedResponse,
     )
+    from .warehouse import CartoWarehouse, JobProgress, JobReference, LoadResult, QueryResult
 
-_HOME_OF = {
+_MODULE_OF = {
     "AccountError": "errors",
-    "CartoAccount": "account.account",
+    "CartoAccount": "account",
     "CartoAuth": "auth",
+    "CartoWarehouse": "warehouse",
     "ClientRejected": "errors",
     "CredentialsError": "errors",
     "InteractionRequired": "errors",
+    "JobProgress": "warehouse",
+    "JobReference": "warehouse",
+    "LoadResult": "warehouse",
+    "QueryResult": "warehouse",
     "ServiceUnavailable": "errors",
     "UnexpectedResponse": "errors",
 }
@@ -37,20 +42,24 @@ __all__ = [
     "AccountError",
     "CartoAccount",
     "CartoAuth",
+    "CartoWarehouse",
     "ClientRejected",
     "CredentialsError",
     "InteractionRequired",
+    "JobProgress",
+    "JobReference",
+    "LoadResult",
+    "QueryResult",
     "ServiceUnavailable",
     "UnexpectedResponse",
     "__version__",
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
+def __getattr__(name: str) -> object:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(__import__(f"{__name__}.{_HOME_OF[name]}", fromlist=(name,)), name)
-    globals()[name] = value
+    value = globals()[name] = getattr(__import__(f"{__name__}.{_MODULE_OF[name]}", fromlist=(name,)), name)
     return value
 
 

@@ -1,43 +1,47 @@
-"""Whether an account works: the stages from the first token to a query, one by one, within a time that holds."""
+"""Whether an account works: the stages from the first token to a query, one by one, within a time limit."""
 
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from . import http
 from .account.fields import without_password
 from .account.secret import REDACTED
-from .errors import ClientRejected, CredentialsError, ServiceUnavailable, UnexpectedResponse
+from .bigquery.client import make_client
+from .errors import CallFailed, ClientRejected, CredentialsError, ServiceUnavailable, UnexpectedResponse
 from .oauth.grants import api_base_url_of, unexpected
+from .waiting import Deadline, on_thread
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Any
+    from collections.abc import Callable, Iterator
 
     from .account.secret import Secret
-    from .auth import CartoAuth
+    from .bigquery.dw_tokens import DWTokens
 
 CHECK_TIMEOUT = 30.0
 """Seconds for all stages together: a healthy account takes three, and a person at a terminal waits no longer."""
 USER_PATH = "/users/me"
-"""CARTO does not document it, so of its answers only a refusal of the token counts, and a 5xx."""
+"""CARTO does not document it, so only a refusal of the token counts among its answers, and a 5xx."""
 LONGEST_DETAIL = 500
 """Characters of a foreign error's text that are shown: BigQuery's own sentences fit, a proxy's page does not."""
+FOREVER = float("inf")
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What came of one stage; `str()` gives it as a line.
+    """The result of one stage; `str()` returns it as a line.
 
     Attributes:
         name: `credentials`, `CARTO API`, `DW token` or `SELECT 1`.
         ok: Whether it passed.
         seconds: How long it took.
         detail: What was found, or what failed and what to do next; never a secret or a token.
-        error: The error itself if it did not pass.
+        error: The error if it did not pass.
     """
 
     name: str
@@ -47,127 +51,110 @@ class CheckResult:
     error: Exception | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
-        """Give the stage as one line, for wherever there are no colours."""
+        """Return the stage as one line without colours."""
         return f"{'✓' if self.ok else '✗'} {self.name} ({self.seconds:.2f} s): {self.detail}"
 
 
-def run_checks(auth: CartoAuth, *, timeout: float = CHECK_TIMEOUT) -> Iterator[CheckResult]:
-    """Check an account stage by stage, and stop after the first that fails. Nobody is asked to log in.
+def run_checks(tokens: DWTokens, *, timeout: float = CHECK_TIMEOUT) -> Iterator[CheckResult]:
+    """Check an account stage by stage, and stop at the first that fails. Nobody is asked to log in.
 
     A stage that does not end in time is left behind on its daemon thread, and counts as failed.
 
     Args:
-        auth: What to check.
+        tokens: The tokens of the account.
         timeout: Seconds for all stages together.
     """
-    deadline = time.monotonic() + timeout
-    stages = _Stages(auth, deadline)
-    for name, stage, place in _ORDER:
+    deadline = Deadline(timeout)
+    for name, stage, place in _STAGES:
         started = time.monotonic()
-        found = http.within(deadline - time.monotonic(), partial(stage, stages))
-        seconds = time.monotonic() - started
-        if isinstance(found, str):
-            yield CheckResult(name, True, seconds, found)
+        error: Exception
+        try:
+            found = on_thread(partial(stage, tokens, deadline), deadline.left(), deadline)
+        except Exception as failure:  # whatever it is, it is this stage's result
+            is_late = isinstance(failure, TimeoutError) or not deadline.left()  # the latter for requests' own
+            error = _too_slow(place, tokens, timeout) if is_late else failure
+        else:
+            yield CheckResult(name, True, time.monotonic() - started, found)
             continue
-        error = found or _too_slow(place, auth, timeout)
-        yield CheckResult(name, False, seconds, describe(error, auth), error)
+        yield CheckResult(name, False, time.monotonic() - started, describe(error, tokens), error)
         return
 
 
-def describe(error: Exception, auth: CartoAuth) -> str:
-    """Give what failed and what to do next as one line without secrets.
+def describe(error: Exception, tokens: DWTokens) -> str:
+    """Return what failed and what to do next as one line without secrets.
 
     Args:
-        error: An error of this package, of google or of anyone else.
-        auth: Whose request failed.
+        error: An error of this package, of google or of another library.
+        tokens: The tokens of the account whose request failed.
     """
     cause = error if isinstance(error, CredentialsError) else error.__cause__
-    text = str(cause) if isinstance(cause, CredentialsError) else _describe_foreign(error, auth)
-    for secret in filter(None, _secrets_of(auth)):
+    text = str(cause) if isinstance(cause, CredentialsError) else _describe_foreign(error, tokens)
+    for secret in filter(None, _secrets_of(tokens)):
         text = text.replace(secret.reveal(), REDACTED)
     printable = "".join(sign if sign.isprintable() else " " for sign in text)
     return without_password(" ".join(printable.split()))
 
 
-def in_words(seconds: float) -> str:
-    """Give a time span for people: `23 h 59 min`, `4 min 10 s`, `12 s`."""
-    whole = int(seconds)
-    days, hours, minutes = whole // 86400, whole // 3600 % 24, whole // 60 % 60
-    if days:
-        return f"{days} d {hours} h"
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"
+def _check_credentials(tokens: DWTokens, deadline: Deadline) -> str:
+    token = tokens.access.get(deadline=deadline)
+    return f"the token of {tokens.account.owner} {_expiry(token.expires_at)}"
 
 
-class _Stages:
-    """The stages of one account; each gives what it found, or raises.
-
-    Args:
-        auth: What to check.
-        deadline: When all of them must have ended, on the monotonic clock.
-    """
-
-    def __init__(self, auth: CartoAuth, deadline: float) -> None:
-        self._auth = auth
-        self._deadline = deadline
-
-    def credentials(self) -> str:
-        """Have an access token."""
-        token = self._auth._source.get(interactive=False)
-        left = token.expires_at - time.time()
-        lives = f"lives for {in_words(left)}" if left < float("inf") else "has no known end"
-        return f"the token of {_owner(self._auth)} {lives}"
-
-    def carto_api(self) -> str:
-        """Have CARTO's API take the token."""
-        source, purpose = self._auth._source, f"CARTO API for {_owner(self._auth)}"
-        base = api_base_url_of(self._auth.account, source.get(interactive=False))
-        url = f"{base}{USER_PATH}"
-        reply = http.call_as(source, "GET", url, purpose=purpose, interactive=False)
-        if reply.status in (401, 403):
-            raise ClientRejected(
-                f"{purpose}: {url} refused the token ({reply.status}). Check api_base_url, auth_url and audience: "
-                "they have to be of the same CARTO.",
-                status=reply.status,
-            )
-        if reply.status >= 500:
-            raise unexpected(reply, purpose, url, "Check api_base_url, or try again later.")
-        return f"{base} answers and does not refuse the token ({reply.status})"
-
-    def dw_token(self) -> str:
-        """Have a DW token."""
-        token = self._auth._warehouse_source().get(interactive=False)
-        left = in_words(token.expires_at - time.time())
-        return f"project {token.details['project_id']}, the token is taken to live for {left}"
-
-    def select_1(self) -> str:
-        """Run a query that costs nothing through the ready client."""
-        from contextlib import closing
-
-        with closing(self._auth.get_carto_dw_client()) as client:
-            left = self._deadline - time.monotonic()
-            once: dict[str, Any] = {"retry": None, "job_retry": None}  # google's own would go on for ten minutes
-            rows = client.query_and_wait("SELECT 1", api_timeout=left, wait_timeout=left, **once)
-            if [tuple(row) for row in rows] != [(1,)]:
-                raise UnexpectedResponse(
-                    f"{_bigquery(self._auth)} did not answer SELECT 1 with 1. Check bigquery_endpoint."
-                )
-            location = f" in {rows.location}" if rows.location else ""
-            return f"{_bigquery(self._auth)} answers for project {client.project}{location}"
+def _check_carto_api(tokens: DWTokens, deadline: Deadline) -> str:
+    access, purpose = tokens.access, f"CARTO API for {tokens.account.owner}"
+    base = api_base_url_of(tokens.account, access.get(deadline=deadline))
+    url = f"{base}{USER_PATH}"
+    reply = http.authorized(
+        partial(access.get, deadline=deadline),
+        access.source.reject,
+        lambda token: http.call("GET", url, purpose=purpose, bearer=token, deadline=deadline),
+    )
+    if reply.status in (401, 403):
+        raise ClientRejected(
+            f"{purpose}: {url} refused the token ({reply.status}). Check api_base_url, auth_url and audience: "
+            "they have to belong to the same CARTO.",
+            status=reply.status,
+        )
+    if reply.status >= 500:
+        raise unexpected(reply, purpose, url, "Check api_base_url, or try again later.")
+    return f"{base} answers and does not refuse the token ({reply.status})"
 
 
-_ORDER = (
-    ("credentials", _Stages.credentials, "auth_url"),
-    ("CARTO API", _Stages.carto_api, "api_base_url"),
-    ("DW token", _Stages.dw_token, "api_base_url"),
-    ("SELECT 1", _Stages.select_1, "bigquery_endpoint"),
+def _check_dw_token(tokens: DWTokens, deadline: Deadline) -> str:
+    token = tokens.get(deadline=deadline)
+    return f"project {token.details['project_id']}, the token {_expiry(token.expires_at)}"
+
+
+def _check_select_1(tokens: DWTokens, deadline: Deadline) -> str:
+    """Run a query that costs nothing through the ready client."""
+    project = tokens.get(deadline=deadline).details["project_id"]
+    with closing(make_client(tokens, project, {})) as client:
+        left = deadline.left()
+        once: dict[str, Any] = {"retry": None, "job_retry": None}  # google's own would retry for ten minutes
+        rows = client.query_and_wait("SELECT 1", api_timeout=left, wait_timeout=left, **once)
+        if [tuple(row) for row in rows] != [(1,)]:
+            raise UnexpectedResponse(f"{_bigquery(tokens)} did not answer SELECT 1 with 1. Check bigquery_endpoint.")
+        location = f" in {rows.location}" if rows.location else ""
+        return f"{_bigquery(tokens)} answers for project {client.project}{location}"
+
+
+_STAGES: tuple[tuple[str, Callable[[DWTokens, Deadline], str], str], ...] = (
+    ("credentials", _check_credentials, "auth_url"),
+    ("CARTO API", _check_carto_api, "api_base_url"),
+    ("DW token", _check_dw_token, "api_base_url"),
+    ("SELECT 1", _check_select_1, "bigquery_endpoint"),
 )
-"""Each stage's name, what it does, and the field that says with whom it talks."""
+"""Each stage's name, its check, and the field that names the server."""
 
 
-def _too_slow(field_name: str, auth: CartoAuth, timeout: float) -> CredentialsError:
-    place = getattr(auth.account, field_name)
+def _expiry(moment: float) -> str:
+    if moment == FOREVER:
+        return "has no known expiry"
+    return f"is valid until {datetime.fromtimestamp(moment, timezone.utc):%Y-%m-%d %H:%M} UTC"
+
+
+def _too_slow(field_name: str, tokens: DWTokens, timeout: float) -> CredentialsError:
+    place = getattr(tokens.account, field_name)
     where = f"{field_name} ({place})" if place else field_name
     return ServiceUnavailable(
         f"No answer within the {timeout:g} s that all stages have together. Check {where} and the network, or "
@@ -175,12 +162,17 @@ def _too_slow(field_name: str, auth: CartoAuth, timeout: float) -> CredentialsEr
     )
 
 
-def _describe_foreign(error: Exception, auth: CartoAuth) -> str:
-    family, code = type(error).__module__.partition(".")[0], getattr(error, "code", None)
-    if family == "google" and isinstance(code, int):
-        return f"{_bigquery(auth)} answered {int(code)}{_said(error)}. {_ADVICE.get(code, _TRY_LATER)}."
-    if family == "requests":
-        return f"{_bigquery(auth)} {http.why(error)}. Check bigquery_endpoint and the network."
+def _describe_foreign(error: Exception, tokens: DWTokens) -> str:
+    from google.api_core.exceptions import GoogleAPICallError
+    from requests import RequestException
+
+    if isinstance(error, GoogleAPICallError) and error.code is not None:
+        code = int(error.code)
+        return f"{_bigquery(tokens)} answered {code}{_said(error)}. {_ADVICE.get(code, _TRY_LATER)}."
+    if isinstance(error, RequestException):
+        error = http.failure_of(error)
+    if isinstance(error, CallFailed):
+        return f"{_bigquery(tokens)} {error}. Check bigquery_endpoint and the network."
     lines = str(error).splitlines() or [""]
     return f"{type(error).__name__}: {lines[0][:LONGEST_DETAIL]}"
 
@@ -194,22 +186,19 @@ _ADVICE = {
 _TRY_LATER = "Try again later"
 
 
-def _said(error: Exception) -> str:
-    """Give BigQuery's own sentence; nothing where the body was not BigQuery's: the text would be all of that body."""
-    reasons = getattr(error, "errors", None) or [{}]
+def _said(error: Any) -> str:
+    """Return BigQuery's own sentence; nothing if the body was another's, for then the text is all of that body."""
+    reasons = error.errors or [{}]
     message = reasons[0].get("message") if isinstance(reasons[0], dict) else None
     return f" ({message[:LONGEST_DETAIL].strip().rstrip('.')})" if isinstance(message, str) else ""
 
 
-def _owner(auth: CartoAuth) -> str:
-    return auth.account.client_id or "an API user"
-
-
-def _bigquery(auth: CartoAuth) -> str:
-    endpoint = auth.account.bigquery_endpoint
+def _bigquery(tokens: DWTokens) -> str:
+    endpoint = tokens.account.bigquery_endpoint
     return f"BigQuery at {endpoint}" if endpoint else "BigQuery"
 
 
-def _secrets_of(auth: CartoAuth) -> tuple[Secret | None, ...]:
-    warehouse = auth._warehouse.token if auth._warehouse else None
-    return auth._source.token, warehouse, auth.account.client_secret, auth.account.access_token
+def _secrets_of(tokens: DWTokens) -> tuple[Secret | None, ...]:
+    account = tokens.account
+    held = tokens.source.token if account.api_base_url or account.auth_mode == "oauth" else None
+    return tokens.access.source.token, held, account.client_secret, account.access_token

@@ -1,20 +1,14 @@
-"""Where secrets rest: a value that shows itself to nobody who does not ask for it by name."""
+"""A string that is redacted everywhere except by `reveal()`."""
 
 from __future__ import annotations
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any, NoReturn
+from typing import NoReturn
 
 REDACTED = "**********"
 
 
 class Secret:
-    """A string that `repr`, `str`, `format`, `vars` and tracebacks with locals do not show, and that does not pickle.
-
-    Args:
-        value: The secret itself; `reveal()` gives it back.
-    """
+    """A string that `repr`, `str`, `format`, `vars` and tracebacks with locals redact. It does not pickle."""
 
     __slots__ = ("_value",)
 
@@ -22,7 +16,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """Give the bare string: hand it straight to whoever needs it, keep it in no variable."""
+        """Return the bare string. Pass it on at once; a variable would show it in a traceback."""
         return self._value
 
     def __repr__(self) -> str:
@@ -40,11 +34,10 @@ class Secret:
     def __hash__(self) -> int:
         return hash(self._value)
 
-    def __copy__(self) -> Any:
+    def __deepcopy__(self, memo: object = None) -> Secret:
         return self
 
-    def __deepcopy__(self, memo: object) -> Any:
-        return self
+    __copy__ = __deepcopy__
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError(f"a {type(self).__name__} does not travel between processes; pickle the CartoAuth instead")

@@ -15,33 +15,32 @@ from ..tokens.token import NO_TOKEN, Token
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
-    from typing import Any
 
-    from ..auth import CartoAuth
+    from .dw_tokens import DWTokens
 
 HTTP_METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
-"""What google-auth calls `before_request` with for REST; for gRPC it names the remote procedure."""
+"""What google-auth passes to `before_request` for REST; for gRPC it is the name of the remote procedure."""
 
 LAST_MOMENT = datetime(9999, 12, 31, tzinfo=timezone.utc).timestamp()
-"""The last day that a calendar of Python knows; a server may name a later one."""
+"""The last day of Python's calendar; a server may name a later one."""
 
 
 class CartoDWCredentials(CredentialsWithQuotaProject, ReadOnlyScoped):
-    """Credentials whose token comes from the account's shared `TokenSource`: renewed before its end and after a 401.
+    """Credentials with the account's shared DW token: renewed before it expires, and after a 401.
 
-    Hand them to any Google client, pandas-gbq or bigframes. They pickle as their `CartoAuth`, without a token.
+    For any Google client, pandas-gbq or bigframes. They pickle as their account, without a token.
 
     Args:
-        auth: Whose warehouse.
+        tokens: The DW tokens.
         quota_project_id: The project to bill, if it is not the warehouse's own.
     """
 
-    def __init__(self, auth: CartoAuth, quota_project_id: str | None = None) -> None:
+    def __init__(self, tokens: DWTokens, quota_project_id: str | None = None) -> None:
         self._token = NO_TOKEN
         self._of_thread = threading.local()
-        super().__init__()  # type: ignore[no-untyped-call]  # google-auth is typed in places
-        self.expiry = _naive_utc(0.0)  # never None: gRPC would take that for a token without end
-        self._auth = auth
+        super().__init__()  # type: ignore[no-untyped-call]  # google-auth has annotations in places
+        self.expiry = _naive_utc(0.0)  # never None: gRPC would take that for a token that never expires
+        self._tokens = tokens
         self._quota_project_id = quota_project_id
 
     @property
@@ -51,11 +50,11 @@ class CartoDWCredentials(CredentialsWithQuotaProject, ReadOnlyScoped):
 
     @token.setter
     def token(self, value: object) -> None:
-        """Ignore what the base class sets: the token comes from the source alone."""
+        """Ignore what the base class sets: the token comes from the shared source."""
 
     @property
     def requires_scopes(self) -> bool:
-        """CARTO decides the scopes."""
+        """False: CARTO decides the scopes."""
         return False
 
     def before_request(self, request: object, method: str, url: str, headers: MutableMapping[str, str]) -> None:
@@ -63,40 +62,40 @@ class CartoDWCredentials(CredentialsWithQuotaProject, ReadOnlyScoped):
 
         Raises:
             google.auth.exceptions.TransportError: If CARTO cannot be reached just now; Google's clients try again.
-            google.auth.exceptions.RefreshError: If there is no token to be had.
+            google.auth.exceptions.RefreshError: If no token can be obtained.
         """
         try:
-            token = self._take()
+            token = self._current()
         except RefreshError:
             if method in HTTP_METHODS:
                 raise
-            token = self._token  # gRPC would try for minutes what cannot succeed: let the server refuse the old token
+            token = self._token  # gRPC would repeat this for minutes: let the server refuse the old token
         self._of_thread.sent = token
         self.apply(headers, token.reveal() or "none")  # type: ignore[no-untyped-call]  # the same
         headers["authorization"] = _Header(headers["authorization"])
 
     def refresh(self, request: object) -> None:
-        """Take note of a 401 for the token that this thread has just sent, and get another.
+        """Take note of a 401 for the token that this thread has just sent, and obtain another.
 
-        google-auth calls this after a 401. Where nothing has been sent, it gives the current token.
+        google-auth calls this after a 401. If this thread has sent nothing, the current token is kept.
 
         Raises:
             google.auth.exceptions.TransportError: If CARTO cannot be reached just now; Google's clients try again.
-            google.auth.exceptions.RefreshError: If there is no token to be had.
+            google.auth.exceptions.RefreshError: If no token can be obtained.
         """
         sent: Token | None = getattr(self._of_thread, "sent", None)
         if sent:
             self._of_thread.sent = None
-            self._auth.reject_carto_dw_token(sent)
-        self._take()
+            self._tokens.reject(sent.reveal())
+        self._current()
 
     def with_quota_project(self, quota_project_id: str | None) -> CartoDWCredentials:
-        """Give the same credentials, billed to another project."""
-        return CartoDWCredentials(self._auth, quota_project_id)
+        """Return the same credentials, billed to another project."""
+        return CartoDWCredentials(self._tokens, quota_project_id)
 
-    def _take(self) -> Token:
+    def _current(self) -> Token:
         try:
-            token = self._auth.carto_dw_token(interactive=False)
+            token = self._tokens.get()
         except ServiceUnavailable as error:
             raise TransportError(str(error)) from error
         except CredentialsError as error:
@@ -105,18 +104,18 @@ class CartoDWCredentials(CredentialsWithQuotaProject, ReadOnlyScoped):
             self._token, self.expiry = token, _naive_utc(token.expires_at)
         return token
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return CartoDWCredentials, (self._auth, self._quota_project_id)
+    def __reduce__(self) -> tuple[object, ...]:
+        return CartoDWCredentials, (self._tokens, self._quota_project_id)
 
     def __repr__(self) -> str:
-        return f"CartoDWCredentials({self._auth!r})"
+        return f"CartoDWCredentials({self._tokens!r})"
 
 
 class _Header(str):
-    """The header of a request that goes out whole and shows itself nowhere else.
+    """A header that is sent whole and redacted everywhere else.
 
-    Google's errors carry their response, that its request, and that its headers: wherever such an error is pickled, as
-    Prefect's stored results and process pools do, or shown with its locals, the token would lie open.
+    Google's errors hold their response, that its request, and that its headers: the token would show wherever such an
+    error is pickled, as in Prefect's stored results and process pools, or shown with its locals.
     """
 
     __slots__ = ()
@@ -130,10 +129,10 @@ class _Header(str):
     def __deepcopy__(self, memo: object) -> _Header:
         return self
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return str, (f"Bearer {REDACTED}",)
 
 
 def _naive_utc(moment: float) -> datetime:
-    """Give UTC epoch seconds as google-auth wants them: a datetime in UTC without its zone."""
+    """Return UTC epoch seconds as google-auth wants them: a datetime in UTC without its zone."""
     return datetime.fromtimestamp(min(moment, LAST_MOMENT), timezone.utc).replace(tzinfo=None)

@@ -1,65 +1,57 @@
-"""The grant of the CARTO Data Warehouse: a CARTO access token for a short-lived Google token and its project."""
+"""The tokens of the CARTO Data Warehouse: a CARTO access token is exchanged for a Google token and its project."""
 
 from __future__ import annotations
 
-import time
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
 
 from .. import http
 from ..errors import ClientRejected
 from ..oauth.grants import api_base_url_of, unexpected
 from ..tokens.token import Token, lead_of
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..account.account import CartoAccount
     from ..account.secret import Secret
-    from ..tokens.source import TokenSource
+    from ..oauth.access_tokens import AccessTokens
     from ..tokens.token import Interactive
 
 TOKEN_PATH = "/v3/connections/carto-dw/token"
 ASSUMED_LIFETIME = 1800.0
-"""Seconds a DW token is taken to live where the answer does not say: half of Google's hour, as it may be part-used."""
-SHORTEST_ASSUMPTION = 300.0
-"""Seconds below which one early 401 does not bring the assumption: a token revoked by hand says nothing of the next."""
+"""Seconds that a DW token lives if the response does not say: half of Google's hour, as it may be part-used."""
 SEEN_TOO_LONG = 60.0
-"""Seconds a token is used on when CARTO hands it out again past its assumed end."""
-LIFETIME_FIELDS = ("expires_in", "expiresIn")
-MOMENT_FIELDS = ("expiration", "expires_at", "expiresAt", "expiry", "expireTime")
-A_DURATION = 1e8
-"""A number below this is no moment but a lifetime: as an epoch time it would lie in 1973."""
-MILLISECONDS_FROM = 1e11
-"""An epoch time from here on counts milliseconds: as seconds it would be the year 5138."""
+"""Seconds that a token is used further if CARTO returns it again after its assumed expiry."""
 
 
 class DataWarehouseExchange:
-    """Exchanges the CARTO access token for a DW token.
+    """The grant of DW tokens.
 
-    CARTO documents neither the DW token's lifetime nor a field for it. A field is believed where there is one;
-    otherwise the token is taken to live 30 minutes from when it was first seen, and less after an early 401.
+    CARTO documents neither the lifetime of a DW token nor a field for it. `expires_in` and `expires_at` are used if the
+    response has one; otherwise 30 minutes from when the token was first returned.
 
     Args:
-        account: Whose warehouse.
-        carto: The source of the CARTO access token.
+        access: The CARTO access tokens.
     """
 
-    def __init__(self, account: CartoAccount, carto: TokenSource) -> None:
-        self._account = account
-        self._carto = carto
-        self._assumed = ASSUMED_LIFETIME
-        self._was_rejected = False
+    def __init__(self, access: AccessTokens) -> None:
+        self._access = access
 
     def __call__(self, previous: Token, *, interactive: Interactive) -> Token:
-        """Ask for a DW token; `details["project_id"]` names the BigQuery project.
+        """Request a DW token; `details["project_id"]` is the BigQuery project.
 
         Raises:
-            ClientRejected: If the user may not, or has no warehouse.
-            CredentialsError: If there is no token to be had; the kind says why.
+            ClientRejected: If the user is refused, or has no warehouse.
+            CredentialsError: If no token can be obtained; its class says why.
         """
-        token = self._carto.get(interactive=interactive)
-        purpose = f"CARTO DW token of {self._account.client_id or 'the access token'}"
-        url = f"{api_base_url_of(self._account, token)}{TOKEN_PATH}"
-        started = time.time()
-        reply = http.call_as(self._carto, "GET", url, purpose=purpose, interactive=interactive)
+        access = self._access
+        purpose = f"CARTO DW token of {access.account.owner}"
+        url = f"{api_base_url_of(access.account, access.get(interactive=interactive))}{TOKEN_PATH}"
+        clock = access.source.clock
+        started = clock.time()
+        reply = http.authorized(
+            lambda: access.get(interactive=interactive),
+            access.source.reject,
+            lambda token: http.call("GET", url, purpose=purpose, bearer=token),
+        )
         if reply.status in (401, 403):
             raise ClientRejected(
                 f"{purpose}: {url} refused ({reply.status}). Check api_base_url and the permissions of the client's "
@@ -74,64 +66,45 @@ class DataWarehouseExchange:
         secret, project = reply.secret("token"), reply.text("projectId")
         if reply.status != 200 or secret is None or project is None:
             raise unexpected(reply, purpose, url, "Please, make sure api_base_url is correctly defined.")
-        return self._dated(secret, _lifetime_in(reply), started, previous, {"project_id": project})
+        took = clock.time() - started
+        return _dated(secret, _lifetime_in(reply), started, took, previous, {"project_id": project})
 
-    def _dated(
-        self, secret: Secret, lifetime: float | None, started: float, previous: Token, details: dict[str, str]
-    ) -> Token:
-        """Give the token its times; one that CARTO hands out again keeps the end it had."""
-        if secret.reveal() != previous.reveal() or not previous.expires_at:
-            assumed = self._assume()
-            lifetime = assumed if lifetime is None else lifetime
-            return Token.minted(secret, started_at=started, lifetime=lifetime, details=details)
-        end = previous.expires_at if lifetime is None else started + lifetime
-        if end <= started:
-            end = started + SEEN_TOO_LONG
-        return Token(
-            secret.reveal(),
-            obtained_at=previous.obtained_at,
-            expires_at=end,
-            stale_at=max(end - lead_of(end - previous.obtained_at), (started + end) / 2),
+
+def _dated(
+    secret: Secret, lifetime: float | None, started: float, took: float, previous: Token, details: dict[str, str]
+) -> Token:
+    """Return the token with its times. One that CARTO returns again keeps its assumed expiry."""
+    if secret.reveal() != previous.reveal() or not previous.expires_at:
+        return Token.issued(
+            secret,
+            started_at=started,
+            lifetime=ASSUMED_LIFETIME if lifetime is None else lifetime,
+            took=took,
             details=details,
         )
-
-    def learn_from_rejection(self, token: Token) -> None:
-        """Take an early 401 into account: the next token is taken to live no longer than this one did."""
-        age = time.time() - token.obtained_at
-        self._assumed = min(self._assumed, max(age, SHORTEST_ASSUMPTION))
-        self._was_rejected = True
-
-    def _assume(self) -> float:
-        """Give the lifetime to assume for a new token; after one that lasted, twice the last assumption."""
-        if not self._was_rejected:
-            self._assumed = min(self._assumed * 2, ASSUMED_LIFETIME)
-        self._was_rejected = False
-        return self._assumed
+    end = previous.expires_at if lifetime is None else started + lifetime
+    if end <= started:
+        end = started + SEEN_TOO_LONG
+    return Token(
+        secret.reveal(),
+        obtained_at=previous.obtained_at,
+        expires_at=end,
+        stale_at=max(end - lead_of(end - previous.obtained_at), (started + end) / 2),
+        details=details,
+    )
 
 
 def _lifetime_in(reply: http.Reply) -> float | None:
-    """Read how long a DW token lives, in seconds, from whatever field says so; None if none does."""
-    for name in LIFETIME_FIELDS:
-        seconds = reply.number(name)
-        if seconds is not None and seconds > 0:
-            return seconds
-    for name in MOMENT_FIELDS:
-        moment = reply.number(name)
-        if moment is None:
-            moment = _moment(reply.text(name))
-        elif moment > MILLISECONDS_FROM:
-            moment /= 1000
-        if moment is not None and 0 < moment < A_DURATION:
-            return moment
-        if moment is not None and moment > 0:
-            return max(moment - http.server_time(reply.headers), 1.0)
-    return None
+    """Return how many seconds a DW token lives, if the response says so."""
+    seconds = reply.number("expires_in")
+    if seconds is not None and seconds > 0:
+        return seconds
+    moment = reply.number("expires_at") or _epoch(reply.text("expires_at"))
+    return max(moment - http.server_time(reply.headers), 1.0) if moment and moment > 0 else None
 
 
-def _moment(text: str | None) -> float | None:
-    """Read an ISO 8601 time as UTC epoch seconds; one without zone is UTC."""
-    from datetime import datetime, timezone
-
+def _epoch(text: str | None) -> float | None:
+    """Return an ISO 8601 time as UTC epoch seconds; one without a zone is in UTC."""
     try:
         moment = datetime.fromisoformat((text or "").replace("Z", "+00:00"))
     except ValueError:

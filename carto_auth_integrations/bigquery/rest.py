@@ -1,46 +1,47 @@
-"""BigQuery's REST API for jobs, in its own JSON: to wait for a job takes none of google's libraries."""
+"""BigQuery's REST API in its own JSON: a query in a fresh process needs none of google's libraries."""
 
 from __future__ import annotations
 
 import json
 import os
-import time
 from dataclasses import dataclass
 from random import random
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from ..http import CONNECT_TIMEOUT, READ_TIMEOUT, REPLACEMENTS, USER_AGENT, why
-from ..warehouse.transient import is_transient
+from .. import http
+from ..account.fields import check_url
+from ..errors import CallFailed
+from ..waiting import Deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-    import requests
+    from ..account import CartoAccount
+    from ..http import Json
+    from ..waiting import Steps
+    from .dw_tokens import DWTokens
 
-    from ..auth import CartoAuth
-    from ..tokens.token import Token
-    from ..warehouse.steps import Steps
-
-T = TypeVar("T")
-
-CONNECTIONS = 16
-"""Connections that are kept for the next call: as many as there are threads that make calls, and some to spare."""
+DEFAULT_ENDPOINT = "https://bigquery.googleapis.com"
+EMULATOR_VARIABLE = "BIGQUERY_EMULATOR_HOST"
+"""Google's variable for the endpoint of an emulator."""
 FIRST_PAUSE, LONGEST_PAUSE, PATIENCE = 1.0, 60.0, 600.0
-"""Seconds before a call is made again, doubled each time, and for how long: as google's own client has it."""
+"""Seconds before a call is repeated, doubled each time, and for how long: as in google's own client."""
+JSON = {"Content-Type": "application/json"}
+NOT_FOUND = 404
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Job:
-    """A job as BigQuery tells of it.
+    """A job as BigQuery describes it.
 
     Attributes:
         job_id: Its id, without project and location.
         location: Where it runs.
         state: `PENDING`, `RUNNING` or `DONE`.
-        failed: Whether it came to nothing; a job that was cancelled has failed too.
-        text: All that was told, in JSON as it came: with its objects, a thousand jobs that are waited for would keep
-            the garbage collector busy. https://cloud.google.com/bigquery/docs/reference/rest/v2/Job
+        failed: Whether the job failed or was cancelled.
+        text: The whole description as JSON. Parsed, those of a thousand waiting jobs would slow the garbage collector.
+            https://cloud.google.com/bigquery/docs/reference/rest/v2/Job
     """
 
     job_id: str
@@ -50,60 +51,78 @@ class Job:
     text: bytes
 
     @classmethod
-    def of(cls, response: requests.Response) -> Job:
-        """Read an answer.
-
-        Raises:
-            google.api_core.exceptions.GoogleAPICallError: If it is a refusal, or no JSON.
-        """
-        resource = content_of(response)
+    def of(cls, reply: http.Reply) -> Job:
+        """Read a response."""
+        resource: Json = reply.content()
         reference, status = resource["jobReference"], resource["status"]
         failed = bool(status.get("errorResult"))
-        return cls(reference["jobId"], reference.get("location"), status["state"], failed, response.content)
+        return cls(reference["jobId"], reference.get("location"), status["state"], failed, reply.raw())
 
     @property
-    def resource(self) -> dict[str, Any]:
-        """All that was told."""
-        resource: dict[str, Any] = json.loads(self.text)
+    def resource(self) -> Json:
+        """The whole description."""
+        resource: Json = json.loads(self.text)
         return resource
 
-    def configured(self, kind: str) -> Mapping[str, Any]:
-        """Give what it was told to do; empty if it is not a `query`, a `load` or whatever kind this is."""
-        told: Mapping[str, Any] = self.resource["configuration"].get(kind, {})
-        return told
+    def configured(self, kind: str) -> Json:
+        """Return the configuration of a `query` or `load`; empty if the job is of another kind."""
+        configuration: Json = self.resource["configuration"].get(kind, {})
+        return configuration
 
-    def statistics(self, kind: str) -> Mapping[str, Any]:
-        """Give what it counted."""
-        counted: Mapping[str, Any] = self.resource.get("statistics", {}).get(kind, {})
-        return counted
+    def statistics(self, kind: str) -> Json:
+        """Return the statistics of a `query` or `load`."""
+        statistics: Json = self.resource.get("statistics", {}).get(kind, {})
+        return statistics
 
 
-class JobsApi:
-    """Makes the calls of https://cloud.google.com/bigquery/docs/reference/rest/v2/jobs with an account's DW token.
+def endpoint_of(account: CartoAccount) -> str:
+    """Return the BigQuery endpoint of an account: its own, else that of google's variable, else Google's.
 
-    Each raises `google.api_core.exceptions.GoogleAPICallError` if BigQuery refuses, `google.auth.exceptions`'
-    `TransportError` if it cannot be reached, and `CredentialsError` if there is no token to be had. Google's modules
-    are imported for errors alone: they take a second, and hold an event loop for tens of milliseconds at a time.
+    Raises:
+        InvalidField: If it is plain http to another machine, or no URL.
+    """
+    named = os.environ.get(EMULATOR_VARIABLE)
+    if account.bigquery_endpoint or not named:
+        return account.bigquery_endpoint or DEFAULT_ENDPOINT
+    return check_url(EMULATOR_VARIABLE, named, "the environment")
+
+
+def pauses() -> Iterator[float]:
+    """Yield the seconds between the attempts of a call."""
+    pause = FIRST_PAUSE
+    while True:
+        yield pause * random()
+        pause = min(pause * 2, LONGEST_PAUSE)
+
+
+class BigQuery:
+    """Calls of https://cloud.google.com/bigquery/docs/reference/rest with an account's DW token, within a deadline.
+
+    Each call is repeated while that may help. It raises `CallFailed` if BigQuery refuses it or cannot be reached,
+    `CredentialsError` if no token can be obtained, and `TimeoutError` if the deadline passes.
 
     Args:
-        auth: Whose warehouse.
+        tokens: The DW tokens.
+        deadline: When everything has to be over.
     """
 
-    def __init__(self, auth: CartoAuth) -> None:
-        self._auth = auth
-        self._made: tuple[int, requests.Session] | None = None
+    __slots__ = ("account", "deadline", "tokens")
+
+    def __init__(self, tokens: DWTokens, deadline: Deadline) -> None:
+        self.tokens = tokens
+        self.account = tokens.account
+        self.deadline = deadline
 
     def project(self) -> str:
-        """Give the warehouse's BigQuery project."""
-        project: str = self._auth.carto_dw_token().details["project_id"]
-        return project
+        """Return the warehouse's BigQuery project."""
+        return self.tokens.get(deadline=self.deadline).details["project_id"]
 
     def reference(self, job_id: str, location: str | None) -> dict[str, str]:
-        """Name a job as BigQuery does."""
+        """Return a job's reference as BigQuery writes it."""
         place = {"location": location} if location else {}
         return {"projectId": self.project(), "jobId": job_id, **place}
 
-    def insert(self, job_id: str, location: str | None, configuration: Mapping[str, Any]) -> Job:
+    def insert(self, job_id: str, location: str | None, configuration: Json) -> Steps[Job]:
         """Begin a job.
 
         Args:
@@ -112,139 +131,110 @@ class JobsApi:
             configuration: What it is to do.
         """
         resource = {"jobReference": self.reference(job_id, location), "configuration": configuration}
-        return Job.of(self._answer("POST", "jobs", {}, resource))
+        return Job.of((yield from self._call("POST", "jobs", {}, resource)))
 
-    def get(self, job_id: str, location: str | None) -> Job | None:
-        """Look at a job; None if there is none in that place."""
-        response = self._answer("GET", f"jobs/{quote(job_id, safe='')}", {"location": location})
-        return None if response.status_code == 404 else Job.of(response)
+    def get(self, job_id: str, location: str | None) -> Steps[Job | None]:
+        """Return a job; None if there is none in that location."""
+        reply = yield from self._call("GET", f"jobs/{quote(job_id, safe='')}", _given(location=location), may_lack=True)
+        return None if reply.status == NOT_FOUND else Job.of(reply)
 
-    def cancel(self, job_id: str, location: str | None) -> bool:
-        """Ask for the end of a job, and tell whether there is one in that place."""
-        response = self._answer("POST", f"jobs/{quote(job_id, safe='')}/cancel", {"location": location})
-        return response.status_code != 404 and bool(content_of(response))
+    def cancel(self, job_id: str, location: str | None) -> Steps[bool]:
+        """Request the end of a job; return whether there is one in that location."""
+        path = f"jobs/{quote(job_id, safe='')}/cancel"
+        reply = yield from self._call("POST", path, _given(location=location), may_lack=True)
+        return reply.status != NOT_FOUND
 
-    def rows(self, job: Job, count: int, page: str | None = None) -> dict[str, Any]:
-        """Give rows of a query that has ended, with their schema and number, as BigQuery writes them.
+    def rows(self, job: Job, count: int, page: str | None = None) -> Steps[Json]:
+        """Return rows of a query that has ended, with their schema and number, as BigQuery writes them.
 
         Args:
             job: The query.
-            count: How many rows at most; BigQuery gives fewer if they are large.
+            count: How many rows at most; BigQuery returns fewer if they are large.
             page: The token of the page, if it is not the first.
         """
-        query = {
-            "location": job.location,
-            "maxResults": count,
-            "pageToken": page,
-            "formatOptions.useInt64Timestamp": "true",  # microseconds: the other format is a float
-        }
-        return content_of(self._answer("GET", f"queries/{job.job_id}", query))
+        params = _given(location=job.location, maxResults=count, pageToken=page)
+        params["formatOptions.useInt64Timestamp"] = "true"  # microseconds: the other format is a float
+        return (yield from self._call("GET", f"queries/{quote(job.job_id, safe='')}", params)).content()
 
-    def _answer(
-        self, method: str, path: str, query: Mapping[str, Any], body: Mapping[str, Any] | None = None
-    ) -> requests.Response:
-        """Make a call; after a 401, again with another token."""
-        token = self._auth.carto_dw_token(interactive=False)
-        response = self._send(token, method, path, query, body)
-        for _ in range(REPLACEMENTS):
-            if response.status_code != 401:
-                break
-            self._auth.reject_carto_dw_token(token)
-            token = self._auth.carto_dw_token(interactive=False)
-            response = self._send(token, method, path, query, body)
-        return response
+    def dataset(self, project: str, dataset: str) -> Steps[Json]:
+        """Return a dataset, in any project."""
+        path = f"datasets/{quote(dataset, safe='')}"
+        return (yield from self._call("GET", path, {}, project=project)).content()
 
-    def _send(
-        self, token: Token, method: str, path: str, query: Mapping[str, Any], body: Mapping[str, Any] | None
-    ) -> requests.Response:
-        from requests import RequestException
-        from requests.exceptions import SSLError
+    def create_dataset(self, project: str, dataset: str) -> Steps[Json]:
+        """Create a dataset in the account's location."""
+        place = {"location": self.account.location} if self.account.location else {}
+        resource = {"datasetReference": {"projectId": project, "datasetId": dataset}, **place}
+        return (yield from self._call("POST", "datasets", {}, resource, project=project)).content()
 
-        def sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
-            request.headers["Authorization"] = f"Bearer {token.reveal()}"
-            return request
+    def send(self, make_request: Callable[[], http.Request]) -> http.Reply:
+        """Make one request, once, and after a 401 with another token.
 
-        endpoint = (
-            self._auth.account.bigquery_endpoint
-            or os.environ.get("BIGQUERY_EMULATOR_HOST")  # google's client, which sends the uploads, goes by it
-            or "https://bigquery.googleapis.com"
+        Args:
+            make_request: Returns the request, anew for each token: a body is read only once.
+        """
+        return http.authorized(
+            lambda: self.tokens.get(deadline=self.deadline),
+            self.tokens.reject,
+            lambda token: http.send(make_request(), self.deadline, token),
         )
-        url = f"{endpoint}/bigquery/v2/projects/{token.details['project_id']}/{path}"
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str | int],
+        resource: Json | None = None,
+        *,
+        project: str | None = None,
+        may_lack: bool = False,
+    ) -> Steps[http.Reply]:
+        url = f"{endpoint_of(self.account)}/bigquery/v2/projects/{project or self.project()}/{path}"
+        body = None if resource is None else json.dumps(resource).encode()
+        request = http.Request(method, url, {"prettyPrint": "false", **params}, JSON, body, max_body=None)
+
+        def attempt() -> http.Reply:
+            return checked(self.send(lambda: request), may_lack=may_lack)
+
         try:
-            response = self._session_for(url).request(
-                method,
-                url,
-                params={"prettyPrint": "false", **query},
-                data=None if body is None else json.dumps(body),
-                headers={"User-Agent": USER_AGENT, "Content-Type": "application/json"},
-                auth=sign,
-                timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
-                allow_redirects=False,
+            patience = Deadline(PATIENCE)
+            return (
+                yield from http.retried(
+                    attempt, pauses(), f"BigQuery: {url}", patience=patience, deadline=self.deadline
+                )
             )
-        except RequestException as error:
-            reason, lasts = why(error), isinstance(error, (ValueError, SSLError))
-        else:
-            del response.request.headers["Authorization"]  # it hangs on the errors that are made of the response
-            return response
-        from google.auth.exceptions import GoogleAuthError, TransportError
-
-        kind: Any = GoogleAuthError if lasts else TransportError
-        raise kind(f"BigQuery: {url} {reason}.")
-
-    def _session_for(self, url: str) -> requests.Session:
-        """Give the session of this process: a fork must not go on with its parent's connections."""
-        made, process = self._made, os.getpid()
-        if made is None or made[0] != process:
-            import requests
-            from requests.adapters import HTTPAdapter
-
-            session = requests.Session()
-            session.trust_env = url.startswith("https://")  # plain http is for this machine: no proxy gets to see it
-            session.mount(url[: url.index("//") + 2], HTTPAdapter(pool_maxsize=CONNECTIONS))
-            made = self._made = process, session  # two threads may both do so: no harm
-        return made[1]
+        except CallFailed as error:
+            failure = error
+        raise named(failure, method, url)
 
 
-def not_found(job_id: str, location: str | None) -> Exception:
-    """Give google's exception for a job that is not there."""
-    from google.api_core.exceptions import NotFound
-
-    where = location or "the multi-regions US and EU"
-    error: Exception = NotFound(f"There is no job {job_id} in {where}: give its location if it runs elsewhere.")
-    return error
-
-
-def retried(call: Callable[[], T]) -> Steps[T]:
-    """Make a call, and again while that may help; the pauses hold no thread.
-
-    Args:
-        call: One that may be made twice.
-    """
-    pause, give_up = FIRST_PAUSE, time.monotonic() + PATIENCE
-    while True:
-        try:
-            return call()
-        except Exception as error:
-            if not is_transient(error) or time.monotonic() + pause > give_up:
-                raise
-        yield pause * random()
-        pause = min(pause * 2, LONGEST_PAUSE)
-
-
-def content_of(response: requests.Response) -> dict[str, Any]:
-    """Give the answer's JSON.
+def checked(reply: http.Reply, *, may_lack: bool = False) -> http.Reply:
+    """Return a response if it is what was requested.
 
     Raises:
-        google.api_core.exceptions.GoogleAPICallError: If it is a refusal, or no JSON.
+        CallFailed: If it is a refusal, or not JSON.
     """
-    try:
-        content = json.loads(response.content)
-    except ValueError:
-        content = None
-    if response.ok and isinstance(content, dict):
-        return content
-    from google.api_core.exceptions import BadGateway, from_http_response
+    if may_lack and reply.status == NOT_FOUND:
+        return reply
+    if reply.status >= 300:
+        raise http.refusal_of(reply)
+    if not reply.content():
+        raise CallFailed("the response is not JSON", transient=True, status=502)
+    return reply
 
-    if response.ok:
-        raise BadGateway(f"{response.request.method} {response.url}: the answer is not JSON")
-    raise from_http_response(response)
+
+def named(failure: CallFailed, method: str, url: str) -> CallFailed:
+    """Return a failure with a message that names the call."""
+    said = f"{method} {url}: {failure.message or failure}" if failure.status else f"BigQuery: {url} {failure}."
+    return CallFailed(
+        str(failure),
+        transient=failure.transient,
+        status=failure.status,
+        retry_after=failure.retry_after,
+        message=said,
+        reasons=failure.reasons,
+    )
+
+
+def _given(**params: str | int | None) -> dict[str, str | int]:
+    return {name: value for name, value in params.items() if value is not None}

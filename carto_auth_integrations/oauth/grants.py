@@ -1,277 +1,209 @@
-"""How a CARTO access token is obtained: client credentials, a login, a refresh token, or one that is there."""
+"""How a CARTO access token is obtained: client credentials, a login, a refresh token, or a given token."""
 
 from __future__ import annotations
 
-import json
-import re
-import time
+from contextlib import suppress
+from dataclasses import dataclass
+from logging import getLogger
+from typing import TYPE_CHECKING, Any
 
 from .. import http
+from ..account import CartoAccount
 from ..account.fields import check_url, is_loopback
-from ..errors import ClientRejected, CredentialsError, InteractionRequired, InvalidField, UnexpectedResponse
-from ..tokens.token import Token
+from ..account.secret import Secret
+from ..errors import (
+    OAUTH_ERRORS,
+    OAUTH_REFUSALS,
+    ClientRejected,
+    CredentialsError,
+    InteractionRequired,
+    InvalidField,
+    Scope,
+    UnexpectedResponse,
+)
+from ..tokens.clock import SYSTEM
+from ..tokens.token import FOREVER, Token, latest_expiry
+from . import login
+from .login import Authorization
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
-
-    from ..account.account import CartoAccount
-    from ..account.secret import Secret
+    from ..tokens.source import Grant
     from ..tokens.token import Interactive
-    from .login import Authorization
 
-REFUSALS = frozenset(
-    ("access_denied", "consent_required", "invalid_client", "invalid_grant", "login_required", "unauthorized_client")
-)
-"""Error codes of OAuth and Auth0 that mean: not this client, not this user, not this code."""
-OAUTH_ERRORS = REFUSALS | frozenset(
-    (
-        "expired_token",
-        "interaction_required",
-        "invalid_request",
-        "invalid_scope",
-        "invalid_target",
-        "server_error",
-        "temporarily_unavailable",
-        "too_many_requests",
-        "unsupported_grant_type",
-    )
-)
-"""Error codes that a message may repeat; any other text of a server stays out of messages."""
+logger = getLogger(__name__)
 
 
+def grant_of(account: CartoAccount, expiration: float | None = None) -> Grant:
+    """Return how the tokens of an account are obtained. A given token expires at `expiration`, UTC epoch seconds."""
+    if account.auth_mode == "token":
+        return StaticToken(account, expiration)
+    return UserLogin(account) if account.auth_mode == "oauth" else ClientCredentials(account)
+
+
+@dataclass(frozen=True)
 class ClientCredentials:
-    """The M2M grant: the account's client id and secret for a token.
+    """The client credentials grant: exchanges the account's client id and secret for a token."""
 
-    Args:
-        account: Whose token.
-    """
-
-    def __init__(self, account: CartoAccount) -> None:
-        self._account = account
+    account: CartoAccount
 
     def __call__(self, previous: Token, *, interactive: Interactive) -> Token:
-        """Ask for a token; the previous one plays no part, and no person is asked."""
-        account = self._account
-        form = {
-            "grant_type": "client_credentials",
-            "client_id": account.require("client_id"),
-            "client_secret": account.require("client_secret"),
-            "audience": account.audience,
-        }
-        return _ask_for_token(account, form, check="client_id, client_secret and audience")
+        """Request a token. The previous one is not used, and no person is asked."""
+        account, check = self.account, "client_id, client_secret and audience"
+        client = {name: account.require(name) for name in ("client_id", "client_secret")}
+        return _request_token(
+            account, check=check, grant_type="client_credentials", audience=account.audience, **client
+        )
 
 
+@dataclass(frozen=True)
 class UserLogin:
-    """The OAuth grant: a refresh token where there is one, else a login in the browser where there is a person.
+    """The OAuth grant: uses the refresh token if there is one, else has a person log in, if one can be asked."""
 
-    Args:
-        account: Whose token.
-    """
-
-    def __init__(self, account: CartoAccount) -> None:
-        self._account = account
+    account: CartoAccount
 
     def __call__(self, previous: Token, *, interactive: Interactive) -> Token:
-        """Ask for a token.
-
-        Raises:
-            InteractionRequired: If only a login helps and nobody is there to log in.
-        """
+        """Request a token. `InteractionRequired` is raised if only a login helps, and no person can be asked."""
         if previous.refresh_token:
-            try:
+            with suppress(ClientRejected):  # the login has ended on the server: a new one is needed
                 return self._refresh(previous, previous.refresh_token)
-            except ClientRejected:  # the login has ended on the server: a new one is needed
-                pass
-        from .login import is_person_there
-
-        if not interactive or not is_person_there():
+        if not interactive or not login.is_person_there():
             raise InteractionRequired(
-                f"A login to CARTO at {self._account.auth_url} is needed, and nobody is here to log in: run "
+                f"A login to CARTO at {self.account.auth_url} is needed, and no person can be asked here: run "
                 "`carto-auth login` in a terminal on this machine, or use client credentials (CartoAuth.from_m2m)."
             )
         return self.login(open_browser=interactive != "paste")
 
     def login(self, *, open_browser: bool = True, port: int | None = None) -> Token:
-        """Log a person in now. What goes wrong is that person's to see, and nobody else's.
+        """Have a person log in now. Errors, such as a refusal or a login not finished, are for this caller alone.
 
         Args:
             open_browser: Whether a browser may be opened; otherwise the person pastes a code.
-            port: The loopback port the browser comes back to; None for the one registered with CARTO.
-
-        Raises:
-            ClientRejected: If the login was refused.
-            InteractionRequired: If nobody finished it in time.
+            port: The loopback port of the redirect; None for the one registered with CARTO.
         """
-        from .login import CALLBACK_PORT, authorize
-
-        port = CALLBACK_PORT if port is None else port
+        port = login.CALLBACK_PORT if port is None else port
         try:
-            return self._exchange(authorize(self._account, open_browser=open_browser, port=port))
+            return self._exchange(login.authorize(self.account, open_browser=open_browser, port=port))
         except CredentialsError as error:
-            error.remembered = False
+            error.scope = Scope.CALLER
             raise
 
     def _exchange(self, authorization: Authorization) -> Token:
-        account = self._account
-        form = {
-            "grant_type": "authorization_code",
-            "client_id": account.require("client_id"),
-            "audience": account.audience,
-            "code": authorization.code,
-            "redirect_uri": authorization.redirect_uri,
-            "code_verifier": authorization.verifier,
-        }
-        token = _ask_for_token(account, form, check="the login; codes work once, and for minutes")
-        if account.api_base_url is None:
-            try:
-                token.details["api_base_url"] = find_api_base_url(account, token)
-            except CredentialsError as error:  # the login stands; whoever needs the URL looks it up again
-                _log().warning("%s", error)
+        token = _request_token(
+            self.account,
+            check="the login; codes work once, and for minutes",
+            grant_type="authorization_code",
+            audience=self.account.audience,
+            code=authorization.code,
+            redirect_uri=authorization.redirect_uri,
+            code_verifier=authorization.verifier,
+        )
+        try:
+            api_base_url_of(self.account, token)
+        except CredentialsError as error:  # the login is valid; the URL is looked up again when needed
+            logger.warning("%s", error)
         return token
 
     def _refresh(self, previous: Token, refresh_token: Secret) -> Token:
-        account = self._account
-        form = {
-            "grant_type": "refresh_token",
-            "client_id": account.require("client_id"),
-            "refresh_token": refresh_token,
-        }
-        token = _ask_for_token(account, form, check="the login; it may have ended")
+        check = "the login; it may have ended"
+        token = _request_token(self.account, check=check, grant_type="refresh_token", refresh_token=refresh_token)
         token.refresh_token = token.refresh_token or refresh_token  # a server that does not rotate sends none
         token.details.update(previous.details)
         return token
 
 
+@dataclass(frozen=True)
 class StaticToken:
-    """No grant at all: a token that exists already, such as an API access token.
+    """No grant at all: a given token, such as an API access token. It expires at `expiration`, UTC epoch seconds."""
 
-    Args:
-        account: Whose token.
-        expires_at: When it ends, UTC epoch seconds; None if it does not.
-    """
-
-    def __init__(self, account: CartoAccount, expires_at: float | None = None) -> None:
-        self._account = account
-        self._expires_at = float("inf") if expires_at is None else expires_at
+    account: CartoAccount
+    expiration: float | None = None
 
     def __call__(self, previous: Token, *, interactive: Interactive) -> Token:
-        """Give the token.
-
-        Raises:
-            ClientRejected: If it has ended.
-        """
-        if time.time() >= self._expires_at:
+        """Return the token. `ClientRejected` is raised if it has expired."""
+        expires_at = FOREVER if self.expiration is None else latest_expiry(self.expiration)
+        if SYSTEM.time() >= expires_at:
             raise ClientRejected("The access token has expired: make a new API access token in the CARTO workspace.")
-        value = self._account.require("access_token").reveal()
-        return Token(value, obtained_at=0.0, expires_at=self._expires_at)
+        return Token(self.account.require("access_token").reveal(), obtained_at=0.0, expires_at=expires_at)
+
+
+def api_base_url_of(account: CartoAccount, token: Token) -> str:
+    """Return the API base URL: the account's, or a logged-in user's, looked up once and kept with the token."""
+    base = account.api_base_url or token.details.get("api_base_url")
+    if not base and account.auth_mode == "oauth":
+        base = token.details["api_base_url"] = find_api_base_url(account, token)
+    return base or str(account.require("api_base_url"))
 
 
 def find_api_base_url(account: CartoAccount, token: Token) -> str:
-    """Look up where the API of a logged-in user lives: the accounts service names the tenant, its config the API.
+    """Look up the API base URL of a logged-in user: the accounts service names the tenant, its config the API.
 
     Source: what CARTO's own Python library asks, `{accounts_url}/accounts` and `https://{tenant}/config.yaml`.
 
     Raises:
         ClientRejected: If the user has no CARTO account here.
-        UnexpectedResponse: If an answer has another shape.
+        UnexpectedResponse: If a response is not the documented one.
     """
-    purpose = "API base URL of the user"
-    url = f"{account.accounts_url}/accounts"
+    purpose, url = "API base URL of the user", f"{account.accounts_url}/accounts"
     reply = http.call("GET", url, purpose=purpose, bearer=token)
     if reply.status in (401, 403) or reply.text("error"):
         raise ClientRejected(
             f"{purpose}: {url} refused ({reply.status}). Give api_base_url, or check accounts_url and the user.",
             status=reply.status,
         )
-    config_url = _config_url_of(reply.text("tenant_domain"))
-    if reply.status != 200 or config_url is None:
+    config_url = _config_url_of(reply.text("tenant_domain") or "")
+    if reply.status != 200 or not config_url:
         raise unexpected(reply, purpose, url, "It names no tenant_domain: give api_base_url, or check accounts_url.")
-    url = config_url
-    reply = http.call("GET", url, purpose=purpose)
-    base = _checked_url(_base_url_in(reply) or "")
-    if reply.status != 200 or base is None:
-        raise unexpected(reply, purpose, url, "It has no apis.baseUrl with https: give api_base_url.")
+    reply = http.call("GET", config_url, purpose=purpose)
+    base = _accepted(_base_url_in(reply.raw()))
+    if reply.status != 200 or not base:
+        raise unexpected(reply, purpose, config_url, "It has no apis.baseUrl with https: give api_base_url.")
     return base
 
 
-def api_base_url_of(account: CartoAccount, token: Token) -> str:
-    """Give the API's base URL: the account's, the one that the login found, or a logged-in user's, looked up now.
-
-    Raises:
-        CredentialsError: If it is not known and cannot be looked up.
-    """
-    known = account.api_base_url or token.details.get("api_base_url")
-    if known:
-        return known
-    if account.auth_mode == "oauth":
-        return token.details.setdefault("api_base_url", find_api_base_url(account, token))
-    required: str = account.require("api_base_url")
-    return required
-
-
 def unexpected(reply: http.Reply, purpose: str, url: str, advice: str) -> CredentialsError:
-    """Make the error for an answer of another shape: status and type, never the body."""
+    """Return the error for a response that is not the documented one: status and type, never the body."""
     return UnexpectedResponse(
         f"{purpose}: {url} answered {reply.status} ({reply.content_type}), not as documented. {advice}",
         status=reply.status,
     )
 
 
-def _config_url_of(tenant: str | None) -> str | None:
-    if tenant is None:
-        return None
-    return _checked_url(f"{'http' if is_loopback(tenant) else 'https'}://{tenant}/config.yaml")
-
-
-def _checked_url(url: str) -> str | None:
-    """Give a URL that a server named, if credentials may go there."""
-    try:
-        return check_url("url", url, "an answer")
-    except InvalidField:
-        return None
-
-
-def _log() -> Any:
-    from logging import getLogger
-
-    return getLogger(__name__)
-
-
-def _ask_for_token(account: CartoAccount, form: Mapping[str, str | Secret], *, check: str) -> Token:
+def _request_token(account: CartoAccount, *, check: str, **form: str | Secret) -> Token:
+    """Request a token for the account's client; `check` is the advice if it is refused."""
     purpose, url = f"CARTO access token of {account.client_id}", f"{account.auth_url}/oauth/token"
-    started = time.time()
-    reply = http.call("POST", url, purpose=purpose, form=form)
-    code = _oauth_error_in(reply)
-    if reply.status in (401, 403) or (reply.status == 400 and code in REFUSALS):
+    started = SYSTEM.time()
+    reply = http.call("POST", url, purpose=purpose, form={"client_id": account.require("client_id"), **form})
+    code = next((code for code in OAUTH_ERRORS if code == reply.text("error")), "")  # others could be what we sent
+    if reply.status in (401, 403) or (reply.status == 400 and code in OAUTH_REFUSALS):
         said = f"{reply.status} {code}".strip()
         raise ClientRejected(f"{purpose}: {url} refused ({said}). Check {check}.", status=reply.status)
     secret, lifetime = reply.secret("access_token"), reply.number("expires_in")
     if reply.status != 200 or secret is None or lifetime is None or lifetime <= 0:
         raise unexpected(reply, purpose, url, "Check auth_url.")
-    return Token.minted(secret, started_at=started, lifetime=lifetime, refresh_token=reply.secret("refresh_token"))
+    return Token.issued(
+        secret,
+        started_at=started,
+        lifetime=lifetime,
+        took=SYSTEM.time() - started,
+        refresh_token=reply.secret("refresh_token"),
+    )
 
 
-def _oauth_error_in(reply: http.Reply) -> str:
-    """Give the error code of an answer if it is a known one; anything else could be what we sent."""
-    code = reply.text("error")
-    return code if code is not None and code in OAUTH_ERRORS else ""
+def _config_url_of(tenant: str) -> str | None:
+    return _accepted(f"{'http' if is_loopback(tenant) else 'https'}://{tenant}/config.yaml")
 
 
-def _base_url_in(reply: http.Reply) -> str | None:
-    """Find `apis.baseUrl` in a configuration: block YAML as CARTO writes it, or JSON."""
-    lines = reply.lines()
-    try:
-        base = json.loads("\n".join(lines))["apis"]["baseUrl"]
-        return base if isinstance(base, str) else None
-    except (ValueError, KeyError, TypeError, RecursionError):
-        pass
-    inside = False
-    for line in lines:
-        if re.match(r"\S", line) and not line.startswith("#"):
-            inside = bool(re.match(r"""["']?apis["']?\s*:\s*(#.*)?$""", line))
-        found = inside and re.match(r"""\s+["']?baseUrl["']?\s*:\s*["']?([^"'\s#]+)""", line)
-        if found:
-            return found[1]
+def _accepted(url: Any) -> str | None:
+    """Return a URL of a response if credentials may be sent there."""
+    with suppress(InvalidField):
+        return check_url("url", url, "a response")
+    return None
+
+
+def _base_url_in(config: bytes) -> Any:
+    """Return `apis.baseUrl` of a configuration in YAML, of which JSON is a part."""
+    import yaml  # for this one look-up: importing it takes longer than a warm start
+
+    with suppress(yaml.YAMLError, KeyError, TypeError, ValueError, RecursionError):
+        return yaml.safe_load(config)["apis"]["baseUrl"]
     return None

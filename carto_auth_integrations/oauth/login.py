@@ -1,76 +1,62 @@
-"""The browser login: PKCE, state, a loopback listener, and a pasted code where there is no browser."""
+"""Log a person in with the authorization code flow (PKCE): in a browser, or by a pasted code where there is none."""
 
 from __future__ import annotations
 
 import os
 import re
 import sys
-import threading
+from base64 import urlsafe_b64encode
+from collections.abc import Callable
+from contextlib import suppress
+from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from queue import Empty, SimpleQueue
+from secrets import token_urlsafe
 from socket import AF_INET6
-from typing import TYPE_CHECKING
+from threading import Thread
+from typing import NamedTuple
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+from ..account import CartoAccount
 from ..account.fields import FIELDS
 from ..account.secret import Secret
-from ..errors import ClientRejected, CredentialsError, InteractionRequired
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
-
-    from ..account.account import CartoAccount
+from ..errors import OAUTH_ERRORS, ClientRejected, InteractionRequired
 
 CALLBACK_PORT = 10000
-"""The port of the redirect that CARTO's public client has registered: http://localhost:10000/callback/."""
 CALLBACK_PATH = "/callback/"
+"""Port and path of the redirect URI that is registered for CARTO's public client: http://localhost:10000/callback/."""
 PASTE_URL = "https://app.carto.com/auth/token"
-"""The registered page that shows the code to a person, for a machine without a browser."""
+"""Redirect URI of a page that shows the code, so that it can be pasted on a machine without a browser."""
 LOGIN_TIMEOUT = 300.0
-"""Seconds for a person to log in; a password manager and a second factor fit."""
+"""Seconds for a person to log in: enough for a password manager and a second factor."""
 STRAY_TIMEOUT = 5.0
-"""Seconds for a connection to the listener to say what it wants: port scans say nothing."""
+"""Seconds that the listener waits for a request on an open connection: port scanners never send one."""
 WORKER_VARIABLES = ("AIRFLOW_CTX_DAG_ID", "PREFECT__FLOW_RUN_ID")
-"""Set in a task or flow run, where nobody sits even if a terminal is attached, as with `airflow standalone`."""
+"""Set by Airflow and Prefect in a run: nobody can log in there, even if `airflow standalone` lends it a terminal."""
 
 
-class Authorization:
-    """What a login brings: a code that is exchanged for a token once.
+class Authorization(NamedTuple):
+    """The result of a login: a code that works once, and what must be sent with it (RFC 6749, 4.1.3; RFC 7636, 4.5)."""
 
-    Args:
-        code: The authorization code.
-        redirect_uri: Where the server sent it; the exchange has to name it again.
-        verifier: The PKCE code verifier.
-    """
-
-    __slots__ = ("code", "redirect_uri", "verifier")
-
-    def __init__(self, code: Secret, redirect_uri: str, verifier: Secret) -> None:
-        self.code = code
-        self.redirect_uri = redirect_uri
-        self.verifier = verifier
+    code: Secret
+    redirect_uri: str
+    verifier: Secret
 
 
 class Attempt:
-    """One login attempt: its PKCE pair and its state. Used once."""
+    """The PKCE verifier and the `state` of one login. Use each attempt once."""
 
     def __init__(self) -> None:
-        from secrets import token_urlsafe
-
         self.verifier = Secret(token_urlsafe(64))
         self.state = token_urlsafe(24)
 
     @property
     def challenge(self) -> str:
         """The S256 code challenge (RFC 7636, section 4.2)."""
-        from base64 import urlsafe_b64encode
-        from hashlib import sha256
-
-        digest = sha256(self.verifier.reveal().encode()).digest()
-        return urlsafe_b64encode(digest).rstrip(b"=").decode()
+        return urlsafe_b64encode(sha256(self.verifier.reveal().encode()).digest()).rstrip(b"=").decode()
 
     def url(self, account: CartoAccount, redirect_uri: str) -> str:
-        """Give the URL where the person logs in."""
+        """Return the URL of the account's login page, after which the server sends the code to `redirect_uri`."""
         query = {
             "response_type": "code",
             "client_id": account.client_id,
@@ -87,166 +73,117 @@ class Attempt:
 
 
 class Answer:
-    """Where the listener puts what the browser brings, and where the login waits for it."""
+    """Pass the code from the listener's threads to the thread that waits for the redirect with this `state`."""
 
     def __init__(self, state: str) -> None:
-        self._state = state
-        self._arrived = threading.Event()
-        self._code: Secret | None = None
-        self._error = ""
+        self._state = Secret(state)
+        self._redirects: SimpleQueue[dict[str, Secret]] = SimpleQueue()
 
     def offer(self, query: str) -> bool:
-        """Take a redirect's query if it belongs to this login.
-
-        Returns:
-            False for a stray request: another state, or neither code nor error.
-        """
-        fields = {name: values[0] for name, values in parse_qs(query).items()}
+        """Accept the query of a redirect; return False for one with another state, or with neither code nor error."""
+        fields = _fields_in(query)
         if fields.get("state") != self._state or not fields.keys() & {"code", "error"}:
             return False
-        if not self._arrived.is_set():
-            self._code = Secret(fields["code"]) if "code" in fields else None
-            self._error = fields.get("error", "")
-            self._arrived.set()
+        self._redirects.put(fields)
         return True
 
     def wait(self, timeout: float) -> Secret:
-        """Wait for the code.
-
-        Raises:
-            InteractionRequired: If none came in time.
-            ClientRejected: If the server sent an error instead.
-        """
-        if not self._arrived.wait(timeout):
+        """Wait for the first redirect, at most so many seconds, and return its code or raise its error."""
+        try:
+            fields = self._redirects.get(timeout=timeout)
+        except Empty:
+            fields = {}
+        if not fields:
             raise InteractionRequired(f"Nobody finished the login to CARTO within {timeout:.0f} s: start it again.")
-        if self._code is None:
-            raise _refused(self._error)
-        return self._code
+        if "code" not in fields:
+            raise _login_refused(fields["error"])
+        return fields["code"]
 
 
 def is_worker() -> bool:
-    """Tell whether this is a run of an orchestrator: there, not even an explicit login may open a browser."""
+    """Whether this process runs an Airflow task or a Prefect flow, where not even an explicit login opens a browser."""
     return any(os.environ.get(name) for name in WORKER_VARIABLES)
 
 
 def is_person_there() -> bool:
-    """Tell whether someone can be asked to log in: a terminal or a notebook, and not a worker."""
-    if is_worker() or os.environ.get("CI"):
-        return False
-    if "ipykernel" in sys.modules:
-        return True
-    return _has_terminal()
+    """Whether a person can be asked to log in: in a terminal or a notebook, but not on a worker or in CI."""
+    return not is_worker() and not os.environ.get("CI") and ("ipykernel" in sys.modules or _has_terminal())
 
 
 def authorize(
     account: CartoAccount, *, open_browser: bool = True, port: int = CALLBACK_PORT, timeout: float = LOGIN_TIMEOUT
 ) -> Authorization:
-    """Have a person log in, in the browser of this machine or by pasting a code.
+    """Ask a person to log in with the browser of this machine or, failing that, to paste a code.
 
-    Args:
-        account: Who logs in where.
-        open_browser: Whether to open a browser here.
-        port: The loopback port it comes back to; 0 for any free one.
-        timeout: Seconds the person has.
-
-    Raises:
-        ClientRejected: If the server refused the login.
-        InteractionRequired: If nobody finished it, or there is neither browser nor terminal.
+    The browser has `timeout` seconds to return to the loopback interface, at `port`, or at any free port if that is 0.
     """
-    attempt = Attempt()
-    if open_browser and not _is_remote_notebook():
+    attempt, authorization = Attempt(), None
+    is_hosted_notebook = "google.colab" in sys.modules or "DATABRICKS_RUNTIME_VERSION" in os.environ
+    if open_browser and not is_hosted_notebook:  # its user's browser runs on another machine
         authorization = _authorize_in_browser(account, attempt, port, timeout)
-        if authorization:
-            return authorization
-    return _authorize_by_paste(account, attempt)
+    return authorization or _authorize_by_paste(account, attempt)
 
 
 def _authorize_in_browser(account: CartoAccount, attempt: Attempt, port: int, timeout: float) -> Authorization | None:
-    """Log in through the browser; None if it cannot come back to this machine or does not open."""
+    """Log in with the browser, or return None if the callback port is taken or no browser opens."""
     import webbrowser
 
     answer = Answer(attempt.state)
     try:
         listener = Listener(port, answer.offer)
     except OSError as error:
-        _say(f"Port {port} on this machine is not free for the browser to come back to ({error.strerror}).")
+        _print(f"Port {port}, to which the browser returns after the login, is not available ({error.strerror}).")
         return None
     with listener:
         redirect_uri = f"http://localhost:{listener.port}{CALLBACK_PATH}"
         url = attempt.url(account, redirect_uri)
         if not webbrowser.open(url, new=1):
             return None
-        _say(f"Log in to CARTO in the browser. If none has opened, go to:\n{url}")
+        _print(f"Log in to CARTO in the browser. If none has opened, go to:\n{url}")
         return Authorization(answer.wait(timeout), redirect_uri, attempt.verifier)
 
 
 def _authorize_by_paste(account: CartoAccount, attempt: Attempt) -> Authorization:
-    """Log in with a code that the person carries over."""
+    """Print the URL of the login and read the code, or the URL with it, of the page after the login."""
     if "ipykernel" not in sys.modules and not _has_terminal():
         raise InteractionRequired(
             "The login to CARTO found neither a browser nor a terminal to paste a code into: "
-            "run `carto-auth login` where one of them is, or use client credentials (CartoAuth.from_m2m)."
+            "run `carto-auth login` where there is one, or use client credentials (CartoAuth.from_m2m)."
         )
     redirect_uri = _paste_url(account)
-    _say(f"Log in to CARTO at:\n{attempt.url(account, redirect_uri)}")
-    _say("Paste the code shown there:")  # not as input's prompt: standard output may be a pipe that wants a token alone
-    pasted = _read_line()
-    code = _code_in(pasted, attempt.state)
-    if not code:
-        raise InteractionRequired("No code was pasted: start the login again and copy the code from the page.")
-    return Authorization(code, redirect_uri, attempt.verifier)
-
-
-def _read_line() -> Secret:
-    """Read what the person pastes; nothing, if the terminal has ended."""
+    _print(f"Log in to CARTO at:\n{attempt.url(account, redirect_uri)}\nPaste the code shown there:")
     try:
-        return Secret(input().strip())
-    except (EOFError, NotImplementedError, OSError):  # the terminal has ended; a notebook runs without anyone
-        return Secret("")
-
-
-def _code_in(pasted: Secret, state: str) -> Secret | None:
-    """Take the code out of what was pasted: the code itself, or the whole URL of the page; None if there is none."""
-    if not re.search(r"[?#/]|(code|error)=", pasted.reveal()):
-        return pasted
-    fields = _fields_of(pasted)
+        pasted = Secret(input().strip())  # without a prompt: standard output may be a pipe for the token
+    except (EOFError, NotImplementedError, OSError):  # end of input, or a notebook that runs without a frontend
+        pasted = Secret("")
+    fields = {"code": pasted}
+    if re.search(r"[?#/]|(code|error)=", pasted.reveal()):
+        fields = _fields_in(pasted.reveal().rpartition("?")[2].partition("#")[0])
     if "error" in fields:
-        raise _refused(fields["error"].reveal())
-    if "state" in fields and fields["state"] != Secret(state):
-        raise ClientRejected("The pasted URL belongs to another login (state differs): start the login again.")
-    return fields.get("code")
-
-
-def _fields_of(pasted: Secret) -> dict[str, Secret]:
-    """Read the query of a URL, or one that stands alone."""
-    _, mark, query = pasted.reveal().partition("?")
-    fields = parse_qs((query if mark else pasted.reveal()).partition("#")[0])
-    return {name: Secret(values[0]) for name, values in fields.items()}
+        raise _login_refused(fields["error"])
+    if "state" in fields and fields["state"] != Secret(attempt.state):
+        raise ClientRejected("The pasted URL belongs to another login (its state differs): start the login again.")
+    if not fields.get("code"):
+        raise InteractionRequired("No code was pasted: start the login again and copy the code from the page.")
+    return Authorization(fields["code"], redirect_uri, attempt.verifier)
 
 
 class Listener:
-    """Listens on loopback for the browser's way back. Stray requests get a 404 and change nothing.
+    """Context manager: an HTTP server on the loopback interface that passes each redirect's query to `offer`.
 
-    Args:
-        port: The port; 0 for any free one.
-        offer: Takes a query; answers whether it was the awaited one.
-
-    Raises:
-        OSError: If the port is taken.
+    Stray requests, and redirects that `offer` does not accept, get a 404. `OSError` is raised if the port is taken.
     """
 
     def __init__(self, port: int, offer: Callable[[str], bool]) -> None:
         handler = type("CallbackHandler", (_CallbackHandler,), {"offer": staticmethod(offer)})
-        self._servers: list[ThreadingHTTPServer] = [_Server(("127.0.0.1", port), handler)]
+        self._servers = [_Server(("127.0.0.1", port), handler)]
         self.port = self._servers[0].server_port
-        try:  # browsers look localhost up as ::1 as well
+        with suppress(OSError):  # some browsers resolve localhost to ::1
             self._servers.append(_Server6(("::1", self.port), handler))
-        except OSError:
-            pass
 
     def __enter__(self) -> Listener:
         for server in self._servers:
-            threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
+            Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -258,10 +195,10 @@ class Listener:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
-    allow_reuse_address = os.name == "posix"  # on Windows it would share the port with another program
+    allow_reuse_address = os.name == "posix"  # on Windows, SO_REUSEADDR lets two programs share a port
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of connections that break off."""
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Print no traceback for broken connections."""
 
 
 class _Server6(_Server):
@@ -274,50 +211,40 @@ class _CallbackHandler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)
-        if url.path.rstrip("/") == CALLBACK_PATH.rstrip("/") and self.offer(url.query):
-            self._answer(200, "This login to CARTO is complete. You may close this window and go back.")
-        else:
-            self._answer(404, "Nothing here.")
-
-    def _answer(self, status: int, text: str) -> None:
-        body = text.encode()
-        self.send_response(status)
+        is_ours = url.path.rstrip("/") == CALLBACK_PATH.rstrip("/") and self.offer(url.query)
+        self.send_response(200 if is_ours else 404)
         self.send_header("Content-Type", "text/plain; charset=utf-8")
-        self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")
         self.end_headers()
-        self.wfile.write(body)
+        text = "The login to CARTO is complete. You can close this window." if is_ours else "Not found."
+        self.wfile.write(text.encode())
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class's name for it
-        """Log nothing: the request line holds the code."""
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the name in the base class
+        """Log no requests: the request line contains the code."""
 
 
-def _refused(code: str) -> CredentialsError:
-    from .grants import OAUTH_ERRORS
+def _fields_in(query: str) -> dict[str, Secret]:
+    return {name: Secret(values[0]) for name, values in parse_qs(query).items()}
 
-    said = f" ({code})" if code in OAUTH_ERRORS else ""
-    return ClientRejected(f"CARTO refused the login{said}. Check the user, the organization and the client_id.")
+
+def _login_refused(error: Secret) -> ClientRejected:
+    """Return the exception for an OAuth error; the message includes only codes that are known to be harmless."""
+    detail = f" ({error.reveal()})" if error.reveal() in OAUTH_ERRORS else ""
+    return ClientRejected(f"CARTO refused the login{detail}. Check the user, the organization and the client_id.")
 
 
 def _paste_url(account: CartoAccount) -> str:
-    """Give the page that shows the code: CARTO's own, or the one beside a login domain of one's own."""
-    if account.auth_url == FIELDS["auth_url"].default:
-        return PASTE_URL
+    """Return the URL of the page that shows the code: CARTO's, or the same path on the host of a custom `auth_url`."""
     url = urlsplit(account.auth_url)
-    return f"{url.scheme}://{url.netloc}/auth/token"
-
-
-def _is_remote_notebook() -> bool:
-    """Tell whether the code runs where the person's browser is not."""
-    return "google.colab" in sys.modules or "DATABRICKS_RUNTIME_VERSION" in os.environ
+    return PASTE_URL if account.auth_url == FIELDS["auth_url"].default else f"{url.scheme}://{url.netloc}/auth/token"
 
 
 def _has_terminal() -> bool:
-    try:
+    with suppress(AttributeError, ValueError):  # no standard input, or a closed one
         return sys.stdin.isatty()
-    except (AttributeError, ValueError):  # no standard input, or a closed one
-        return False
+    return False
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
+    """Print to standard error: standard output may be a pipe that expects only the token."""
     print(text, file=sys.stderr, flush=True)

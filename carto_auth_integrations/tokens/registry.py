@@ -1,23 +1,23 @@
-"""The sources of this process, one for each credential and store, and who hears of the tokens that they hold."""
+"""The token sources of this process, one per credential and store, and the listeners for their tokens."""
 
 from __future__ import annotations
 
 import os
-from _thread import allocate_lock
+from threading import Lock
+from typing import TYPE_CHECKING
 
 from .source import TokenSource
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .source import Grant
-    from .stores import TokenStore
+    from .stores.base import TokenStore
     from .token import Token
 
 _sources: dict[tuple[object, ...], TokenSource] = {}
 _listeners: list[Callable[[Token], None]] = []
-_lock = allocate_lock()
+_lock = Lock()
 
 
 def source_for(
@@ -29,15 +29,15 @@ def source_for(
     variant: tuple[object, ...] = (),
     replace_grant: bool = True,
 ) -> TokenSource:
-    """Give the one source of a credential and store in this process.
+    """Return the one source of a credential and store in this process.
 
     Args:
         key: The credential's fingerprint.
         title: What the token is, for logs and messages.
         grant: How a new token is obtained.
-        store: Where tokens rest; the same object for the same place.
-        variant: What else tells a source from another one of the credential: how its grant may go about it.
-        replace_grant: Whether this grant takes the place of an earlier one: not when it came without its secret.
+        store: Where tokens are kept; the same object for the same place.
+        variant: What tells this source from others of the same credential: another expiration of a given token.
+        replace_grant: Whether this grant replaces an earlier one. False for a grant that has lost its secret.
     """
     with _lock:
         identity = (id(store), key, *variant)
@@ -50,10 +50,10 @@ def source_for(
 
 
 def add_token_listener(listener: Callable[[Token], None]) -> None:
-    """Have a function called with each token that this process holds or comes to hold, minted or read from a store.
+    """Have a function called with each token that this process holds or comes to hold, new or read from a store.
 
     Args:
-        listener: Called once per token, on whichever thread fetched it. What it raises is logged and goes no further.
+        listener: Called once per token, on whichever thread obtained it. Its errors are logged.
     """
     with _lock:
         if listener in _listeners:
@@ -65,7 +65,7 @@ def add_token_listener(listener: Callable[[Token], None]) -> None:
 
 
 def remove_token_listener(listener: Callable[[Token], None]) -> None:
-    """Take a listener off again."""
+    """Remove a listener."""
     with _lock:
         if listener in _listeners:
             _listeners.remove(listener)
@@ -73,9 +73,9 @@ def remove_token_listener(listener: Callable[[Token], None]) -> None:
 
 def _after_fork_in_child() -> None:
     global _lock
-    _lock = allocate_lock()
+    _lock = Lock()
     for source in _sources.values():
-        source.start_clean()
+        source.reset_threads()
 
 
 if hasattr(os, "register_at_fork"):

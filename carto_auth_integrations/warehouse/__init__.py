@@ -1,28 +1,40 @@
-"""The CARTO Data Warehouse: a BigQuery client that never sees its tokens end, and loads that happen exactly once."""
+"""The CARTO Data Warehouse: queries and loads that happen exactly once."""
 
 from __future__ import annotations
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    from .jobs import RunKey
+    from .options import LoadOptions, QueryOptions
     from .results import JobProgress, JobReference, LoadResult, QueryResult
     from .warehouse import CartoWarehouse
 
-_HOME_OF = {
+_MODULE_OF = {
     "CartoWarehouse": "warehouse",
     "JobProgress": "results",
     "JobReference": "results",
+    "LoadOptions": "options",
     "LoadResult": "results",
+    "QueryOptions": "options",
     "QueryResult": "results",
+    "RunKey": "jobs",
 }
 
-__all__ = ["CartoWarehouse", "JobProgress", "JobReference", "LoadResult", "QueryResult"]
+__all__ = [
+    "CartoWarehouse",
+    "JobProgress",
+    "JobReference",
+    "LoadOptions",
+    "LoadResult",
+    "QueryOptions",
+    "QueryResult",
+    "RunKey",
+]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
+def __getattr__(name: str) -> object:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(__import__(f"{__name__}.{_HOME_OF[name]}", fromlist=(name,)), name)
-    globals()[name] = value
+    value = globals()[name] = getattr(__import__(f"{__name__}.{_MODULE_OF[name]}", fromlist=(name,)), name)
     return value

@@ -1,74 +1,36 @@
-"""Loads: what can be loaded, how it becomes one upload and one job, and what the job is told."""
+"""Loads: a source becomes one upload and one job."""
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
-from ..bigquery.rest import Job, retried
-from .jobs import JobPlan
+from ..bigquery.uploads import send_file
+from ..errors import CallFailed
+from ..waiting import Cancelled, Pool, run
+from .jobs import DIGEST_LABEL, SOURCE_LABEL, JobPlan, cancel_at_once, digest_of, label_of, valid_labels
 from .results import PENDING, UPLOADING, JobProgress
 from .sources.files import BIGQUERY_FORMATS, FORMATS, format_of, geojson_batches, geoparquet_batches
 from .sources.rows import batches_of, bigquery_schema, required
-from .steps import LONG
-from .tables import CREATE_DISPOSITIONS, WRITE_DISPOSITIONS, checked_disposition, name_of, reference_to
+from .tables import dataset_reference, destination_of, reference_to
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from typing import Any
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from google.cloud import bigquery
+    from google.cloud.bigquery import SchemaField
 
-    from ..bigquery.rest import JobsApi
+    from ..bigquery.rest import BigQuery, Job
+    from ..waiting import Deadline, Steps
+    from .options import LoadOptions, OnProgress, Partitioning
     from .sources.rows import Batches
-    from .steps import Steps
 
-CHUNK = 16 * 1024 * 1024
-"""Bytes of an upload that are sent at once, and again after a 401: small beside memory, large beside a round trip."""
-IN_MEMORY = "rows"
-"""What names a source that has no place: all of them are one to a key."""
 ROW_GROUP = 16 * 1024 * 1024
 """Bytes of Arrow that are gathered into a row group: small ones grow the file, large ones the memory."""
-
-
-@dataclass(frozen=True)
-class LoadOptions:
-    """How a load is to be.
-
-    Attributes:
-        format: The file's format, if its name does not tell: `CSV`, `JSON`, `GEOJSON`, `PARQUET`, `AVRO`.
-        schema: The table's schema; None to learn it from the data.
-        geometry: Columns that hold geometry, beside those that say so themselves.
-        crs: The reference system of these columns; None for longitude and latitude.
-        write_disposition: `WRITE_APPEND`, `WRITE_TRUNCATE` (replace the table, at once and whole) or `WRITE_EMPTY`.
-        create_disposition: `CREATE_IF_NEEDED` or `CREATE_NEVER`.
-        partitioning: A `bigquery.TimePartitioning` or `RangePartitioning`.
-        clustering: Columns to cluster by.
-    """
-
-    format: str | None = None
-    schema: Sequence[bigquery.SchemaField] | None = None
-    geometry: Sequence[str] = ()
-    crs: Any = None
-    write_disposition: str = "WRITE_APPEND"
-    create_disposition: str = "CREATE_IF_NEEDED"
-    partitioning: Any = None
-    clustering: Sequence[str] = ()
-
-    def __post_init__(self) -> None:
-        """Refuse dispositions that BigQuery does not have.
-
-        Raises:
-            ValueError: If one is none of its.
-        """
-        checked_disposition("write_disposition", self.write_disposition, WRITE_DISPOSITIONS)
-        checked_disposition("create_disposition", self.create_disposition, CREATE_DISPOSITIONS)
+FORBIDDEN, CONFLICT = 403, 409
 
 
 @dataclass(frozen=True)
@@ -77,50 +39,138 @@ class Upload:
 
     Attributes:
         file: Open for reading; None if the data lies in Cloud Storage.
-        uris: Where, then.
+        uris: Where, in that case.
         format: As BigQuery calls it.
         schema: The table's schema, if the data does not carry it.
-        delimiter: What parts the columns of a CSV file.
+        delimiter: The column delimiter of a CSV file.
     """
 
     file: IO[bytes] | None
     uris: tuple[str, ...]
     format: str
-    schema: Sequence[bigquery.SchemaField] | None
+    schema: Sequence[SchemaField] | None
     delimiter: str = ","
 
 
-def identity_of(source: Any) -> str:
-    """Name a source without reading it: what tells one load of a key from another."""
-    if isinstance(source, (str, os.PathLike)):
-        text = os.fspath(source)
-        return text if text.startswith("gs://") else str(Path(text).absolute())
-    if isinstance(source, (list, tuple)) and all(isinstance(item, str) for item in source):
-        return "\n".join(source)
-    return IN_MEMORY
+def load_plan(
+    api: BigQuery,
+    source: Any,
+    destination: str,
+    options: LoadOptions,
+    *,
+    key: str | None,
+    labels: Mapping[str, str] | None,
+    on_progress: OnProgress | None,
+) -> Steps[JobPlan]:
+    """Plan a load, and create its dataset if that is wanted.
+
+    Raises:
+        CallFailed: If the dataset does not exist: better before the upload than after.
+        ValueError: If a name, a label or the list of URIs is invalid.
+    """
+    project, uris, name = api.project(), uris_of(source), _file_name(source)
+    table = destination_of(destination, project, api.account.default_dataset)
+    told = _configuration(table, uris, options)
+    digest = digest_of({"load": {**told, "geometry": options.geometry_columns, "crs": str(options.crs or "")}})
+    marks = {DIGEST_LABEL: digest, **({SOURCE_LABEL: label_of(name)} if name else {})}
+    all_labels = {**valid_labels(labels or {}), **marks}
+    location = yield from _location_of(api, table, create=options.create_dataset)
+
+    def begin(job_id: str) -> Steps[Job]:
+        yield Pool.UPLOADS
+        with upload_of(source, options, api.deadline) as upload:
+            configuration = {"load": {**told, **_format_of(upload)}, "labels": all_labels}
+            if upload.file is None:
+                job = yield from api.insert(job_id, location, configuration)
+            else:
+                job = yield from _send(api, upload.file, api.reference(job_id, location), configuration, on_progress)
+        yield Pool.CALLS
+        return job
+
+    return JobPlan(
+        key=key,
+        digest=digest,
+        begin=begin,
+        location=location,
+        source=label_of(name) if name else None,
+        first_state=PENDING if uris else UPLOADING,
+    )
+
+
+def _send(
+    api: BigQuery,
+    file: IO[bytes],
+    reference: Mapping[str, str],
+    configuration: Mapping[str, Any],
+    on_progress: OnProgress | None,
+) -> Steps[Job]:
+    """Send a file. If the caller was cancelled while BigQuery created the job, the job is cancelled."""
+
+    def report(seconds: float, sent: int, size: int) -> None:
+        if on_progress:
+            job_id, location = reference["jobId"], reference.get("location")
+            on_progress(JobProgress(job_id, UPLOADING, seconds, sent, size, location))
+
+    resource = {"jobReference": reference, "configuration": configuration}
+    try:
+        job = yield from send_file(api, file, resource, report if on_progress else None)
+        api.deadline.raise_if_cancelled()
+        return job
+    except (Cancelled, GeneratorExit) as error:
+        interruption = error
+    run(cancel_at_once(api, reference["jobId"], reference.get("location")))
+    raise interruption
+
+
+def _file_name(source: Any) -> str | None:
+    """Return the name of a local file, without its directory: that may differ between tries."""
+    if not isinstance(source, (str, os.PathLike)) or uris_of(source):
+        return None
+    return Path(os.fspath(source)).name
 
 
 def uris_of(source: Any) -> tuple[str, ...]:
-    """Give the `gs://` URIs of a source that lies in Cloud Storage; none of any other.
+    """Return the `gs://` URIs of a source in Cloud Storage; none of any other source.
 
     Raises:
-        ValueError: If some of a list are URIs, and others not.
+        ValueError: If a list mixes URIs with other sources.
     """
     items = (source,) if isinstance(source, str) else source if isinstance(source, (list, tuple)) else ()
     found = tuple(item for item in items if isinstance(item, str) and item.startswith("gs://"))
     if found and len(found) != len(items):
-        raise ValueError("A list of sources has to be of gs:// URIs alone: load the others by themselves.")
+        raise ValueError("A list of sources can only hold gs:// URIs: load the others separately.")
     return found
 
 
+def _location_of(api: BigQuery, table: str, *, create: bool) -> Steps[str | None]:
+    """Return where the job runs and a retry looks for it: the account's location, else the dataset's, if visible."""
+    dataset = dataset_reference(table.rpartition(".")[0], "")
+    if create:
+        try:
+            yield from api.create_dataset(dataset["projectId"], dataset["datasetId"])
+        except CallFailed as error:
+            if error.status != CONFLICT:
+                raise
+    if api.account.location:
+        return api.account.location
+    try:
+        location: str | None = (yield from api.dataset(dataset["projectId"], dataset["datasetId"])).get("location")
+    except CallFailed as error:
+        if error.status != FORBIDDEN:
+            raise
+        return None
+    return location
+
+
 @contextmanager
-def upload_of(source: Any, options: LoadOptions) -> Iterator[Upload]:
-    """Make a source ready to be sent; rows and batches go through an unnamed temporary file, a batch at a time.
+def upload_of(source: Any, options: LoadOptions, deadline: Deadline) -> Iterator[Upload]:
+    """Make a source ready to be sent. Rows and batches go through an unnamed temporary file, batch by batch.
 
     Raises:
-        FileNotFoundError: If the file is not there.
-        TypeError: If the source is nothing that can be loaded.
-        ValueError: If its content is not what it should be; the message names file, row or column.
+        FileNotFoundError: If the file does not exist.
+        TypeError: If the source is of a type that cannot be loaded.
+        ValueError: If its content is invalid; the message names file, row or column.
+        TimeoutError: If the deadline passes.
     """
     uris = uris_of(source)
     if uris:
@@ -136,141 +186,65 @@ def upload_of(source: Any, options: LoadOptions) -> Iterator[Upload]:
                 yield Upload(file, (), BIGQUERY_FORMATS[kind], options.schema, _delimiter(path.name))
             return
     else:
-        batches = batches_of(source, options.geometry, options.crs)
+        batches = batches_of(source, options.geometry_columns, options.crs)
     if batches is None:
         raise TypeError(
-            f"A {type(source).__name__} cannot be loaded: give a file, a gs:// URI, a frame, an Arrow table or rows."
+            f"A {type(source).__name__} cannot be loaded: pass a file, a gs:// URI, a frame, an Arrow table or rows."
         )
     with tempfile.TemporaryFile(prefix="carto-load-") as spool:
-        _write_parquet(batches, spool)
+        _write_parquet(batches, spool, deadline)
         spool.seek(0)
         schema = options.schema or (bigquery_schema(batches) if batches.geography else None)
         yield Upload(spool, (), "PARQUET", schema)
 
 
-def job_config(upload: Upload, options: LoadOptions, labels: dict[str, str]) -> bigquery.LoadJobConfig:
-    """Tell a load job what to do with an upload."""
-    from google.cloud import bigquery
+def _configuration(table: str, uris: Sequence[str], options: LoadOptions) -> dict[str, Any]:
+    """Return what a load job is told, before the source is read.
 
-    config = bigquery.LoadJobConfig(
-        source_format=upload.format,
-        write_disposition=options.write_disposition,
-        create_disposition=options.create_disposition,
-        labels=labels,
-    )
-    if upload.schema:
-        config.schema = list(upload.schema)
-    else:
-        config.autodetect = upload.format in ("CSV", "NEWLINE_DELIMITED_JSON")
-    if upload.format == "CSV":
-        config.skip_leading_rows = 1
-        config.field_delimiter = upload.delimiter
-    if upload.format == "PARQUET":
-        parquet = bigquery.ParquetOptions()
-        parquet.enable_list_inference = True
-        config.parquet_options = parquet
-    if options.partitioning is not None:
-        is_range = isinstance(options.partitioning, bigquery.RangePartitioning)
-        setattr(config, "range_partitioning" if is_range else "time_partitioning", options.partitioning)
-    if options.clustering:
-        config.clustering_fields = list(options.clustering)
-    return config
-
-
-def load_plan(
-    api: JobsApi,
-    client: bigquery.Client,
-    source: Any,
-    table: str,
-    options: LoadOptions,
-    *,
-    key: str | None,
-    labels: dict[str, str],
-    location: str | None,
-    on_progress: Callable[[JobProgress], None] | None,
-) -> JobPlan:
-    """Plan a load.
-
-    Args:
-        api: Where the job runs.
-        client: What sends the data.
-        source: The data.
-        table: The destination's whole name.
-        options: How the load is to be.
-        key: The idempotency key.
-        labels: The job's labels.
-        location: Where it runs; None to let BigQuery decide.
-        on_progress: Called after each chunk that is sent.
+    https://cloud.google.com/bigquery/docs/reference/rest/v2/Job#jobconfigurationload
     """
-
-    def send(job_id: str) -> Job:
-        with upload_of(source, options) as upload:
-            configuration = job_config(upload, options, labels).to_api_repr()
-            configuration["load"]["destinationTable"] = reference_to(table)
-            if upload.file is not None:
-                reference = api.reference(job_id, location)
-                return _send(client, upload.file, reference, configuration, on_progress)
-            configuration["load"]["sourceUris"] = list(upload.uris)
-            return api.insert(job_id, location, configuration)
-
-    def begin(job_id: str) -> Steps[Job]:
-        if uris_of(source):
-            return (yield from retried(partial(send, job_id)))
-        yield LONG
-        return send(job_id)  # once: a stream cannot be read again, and a chunk is sent again
-
-    def is_same(job: Job) -> bool:
-        there = job.configured("load").get("destinationTable")
-        return there is not None and name_of(there) == table.partition("$")[0]
-
-    return JobPlan(
-        key=key,
-        what=json.dumps(["load", identity_of(source), table, repr(options)]),
-        begin=begin,
-        is_same=is_same,
-        location=location,
-        first_state=PENDING if uris_of(source) else UPLOADING,
-    )
+    load: dict[str, Any] = {
+        "destinationTable": reference_to(table),
+        "writeDisposition": options.write_disposition,
+        "createDisposition": options.create_disposition,
+    }
+    if options.format:
+        load["sourceFormat"] = BIGQUERY_FORMATS.get(options.format.upper(), options.format)
+    if uris:
+        load["sourceUris"] = list(uris)
+    if options.schema:
+        load["schema"] = {"fields": [field.to_api_repr() for field in options.schema]}
+    if options.partitioning is not None:
+        load |= _partitioning(options.partitioning)
+    if options.clustering:
+        load["clustering"] = {"fields": list(options.clustering)}
+    return load
 
 
-def _send(
-    client: bigquery.Client,
-    file: IO[bytes],
-    reference: Mapping[str, str],
-    configuration: Mapping[str, Any],
-    on_progress: Callable[[JobProgress], None] | None,
-) -> Job:
-    """Send the data; BigQuery makes the job with the last byte, so a broken upload leaves nothing."""
-    import time
+def _partitioning(partitioning: Partitioning) -> dict[str, Any]:
+    if not hasattr(partitioning, "range_"):
+        return {"timePartitioning": partitioning.to_api_repr()}
+    span = partitioning.range_  # google's class cannot write itself as JSON
+    ends = {"start": str(span.start), "end": str(span.end), "interval": str(span.interval)}
+    return {"rangePartitioning": {"field": partitioning.field, "range": ends}}
 
-    from google.api_core.exceptions import from_http_response
-    from google.resumable_media import InvalidResponse
-    from google.resumable_media.requests import ResumableUpload
 
-    file.seek(0)
-    started, total = time.monotonic(), os.fstat(file.fileno()).st_size
-    host = client._connection.get_api_base_url_for_mtls()
-    upload = ResumableUpload(
-        f"{host}/upload/bigquery/v2/projects/{reference['projectId']}/jobs?uploadType=resumable", CHUNK
-    )
-    resource = {"jobReference": reference, "configuration": configuration}
-    try:
-        upload.initiate(client._http, file, resource, "*/*", total_bytes=total)
-        while not upload.finished:
-            response = upload.transmit_next_chunk(client._http)
-            if on_progress:
-                seconds, sent = time.monotonic() - started, upload.bytes_uploaded
-                on_progress(JobProgress(reference["jobId"], UPLOADING, seconds, sent, total, reference.get("location")))
-    except InvalidResponse as error:
-        error.response.request.headers.pop("Authorization", None)  # the response hangs on the error
-        failure = from_http_response(error.response)
-    else:
-        return Job.of(response)
-    raise failure
+def _format_of(upload: Upload) -> dict[str, Any]:
+    """Return how a load job reads an upload."""
+    load: dict[str, Any] = {"sourceFormat": upload.format}
+    if upload.schema:
+        load["schema"] = {"fields": [field.to_api_repr() for field in upload.schema]}
+    elif upload.format in ("CSV", "NEWLINE_DELIMITED_JSON"):
+        load["autodetect"] = True
+    if upload.format == "CSV":
+        load |= {"skipLeadingRows": "1", "fieldDelimiter": upload.delimiter}
+    if upload.format == "PARQUET":
+        load["parquetOptions"] = {"enableListInference": True}
+    return load
 
 
 def _batches_of_file(path: Path, kind: str, options: LoadOptions) -> Batches | None:
-    """Give the batches of a file that BigQuery would not take as it is; None for any other."""
+    """Return the batches of a file that BigQuery would not load as it is; None for any other file."""
     if kind == "GEOJSON":
         return geojson_batches(path)
     if kind != "PARQUET":
@@ -279,19 +253,19 @@ def _batches_of_file(path: Path, kind: str, options: LoadOptions) -> Batches | N
     if batches is None and options.geometry:
         parquet = required("pyarrow.parquet").ParquetFile(path)
         reader = required("pyarrow").RecordBatchReader.from_batches(parquet.schema_arrow, parquet.iter_batches())
-        batches = batches_of(reader, options.geometry, options.crs)
+        batches = batches_of(reader, options.geometry_columns, options.crs)
     return batches
 
 
-def _write_parquet(batches: Batches, spool: IO[bytes]) -> None:
-    parquet = required("pyarrow.parquet")
-    table = required("pyarrow").Table
+def _write_parquet(batches: Batches, spool: IO[bytes], deadline: Deadline) -> None:
+    parquet, table = required("pyarrow.parquet"), required("pyarrow").Table
     gathered: list[Any] = []
     size = 0
     with parquet.ParquetWriter(
         spool, batches.schema, coerce_timestamps="us", allow_truncated_timestamps=True
     ) as writer:  # BigQuery has microseconds
         for batch in batches.stream:
+            deadline.raise_if_over("The source was still being read; nothing was loaded.")
             gathered.append(batch)
             size += batch.nbytes
             if size >= ROW_GROUP:

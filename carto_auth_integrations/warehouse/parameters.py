@@ -1,4 +1,4 @@
-"""Query parameters: Python values as BigQuery's, their types by Python's own."""
+"""Query parameters: Python values as BigQuery's, with the types that follow from Python's."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ TYPES: tuple[tuple[type, str], ...] = (
     (datetime.date, "DATE"),
     (datetime.time, "TIME"),
 )
-"""Python's types and BigQuery's; the first that fits is taken."""
+"""Python's types and BigQuery's; the first match counts."""
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A query parameter, as google's `ScalarQueryParameter` and `ArrayQueryParameter` but without their import.
+    """A query parameter, like google's `ScalarQueryParameter` and `ArrayQueryParameter` without their import.
 
     Attributes:
-        name: Its name; None for one that is told by its place.
+        name: Its name; None for a positional one.
         type_: BigQuery's type of the value, or of each value of an array.
         value: A value, or a list of them for an array.
     """
@@ -42,7 +42,7 @@ class Parameter:
     value: Any
 
     def to_api_repr(self) -> dict[str, Any]:
-        """Give it as BigQuery's REST API has it."""
+        """Return it as BigQuery's REST API writes it."""
         named = {} if self.name is None else {"name": self.name}
         if not isinstance(self.value, list):
             return {
@@ -58,10 +58,10 @@ class Parameter:
 
 
 def query_parameters(parameters: Mapping[str, Any] | Sequence[Any]) -> list[Any]:
-    """Give values as BigQuery's query parameters, their types by Python's; google's own are left as they are.
+    """Return values as BigQuery's query parameters. Their types follow from Python's; google's own parameters stay.
 
     Raises:
-        TypeError: If a value's type says nothing: None, an empty list, or an object.
+        TypeError: If a value has no BigQuery type: None, an empty list, or an object.
     """
     if hasattr(parameters, "items"):
         return [_parameter(str(name), value) for name, value in parameters.items()]
@@ -74,7 +74,7 @@ def _parameter(name: str | None, value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         kinds = {_type_of(name, item) for item in value}
         if len(kinds) != 1:
-            raise TypeError(f"Parameter {name or '?'}: an array needs values of one type; give an ArrayQueryParameter.")
+            raise TypeError(f"Parameter {name or '?'}: an array needs values of one type; pass an ArrayQueryParameter.")
         return Parameter(name, kinds.pop(), list(value))
     return Parameter(name, _type_of(name, value), value)
 
@@ -86,7 +86,7 @@ def _type_of(name: str | None, value: Any) -> str:
         if isinstance(value, kind):
             return name_in_bigquery
     raise TypeError(
-        f"Parameter {name or '?'}: a {type(value).__name__} has no BigQuery type; give a ScalarQueryParameter with one."
+        f"Parameter {name or '?'}: a {type(value).__name__} has no BigQuery type; pass a ScalarQueryParameter with one."
     )
 
 

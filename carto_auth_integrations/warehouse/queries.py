@@ -5,67 +5,65 @@ from __future__ import annotations
 import datetime
 import json
 import math
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..bigquery.rest import retried
-from .jobs import JobPlan, valid_labels
+from .jobs import DIGEST_LABEL, JobPlan, digest_of, valid_labels
 from .parameters import query_parameters
-from .tables import WRITE_DISPOSITIONS, checked_disposition, dataset_reference, destination_of, reference_to
+from .tables import dataset_reference, destination_of, reference_to
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Any
 
-    from ..account.account import CartoAccount
-    from ..bigquery.rest import Job, JobsApi
-    from .steps import Steps
+    from ..bigquery.rest import BigQuery, Job
+    from ..waiting import Steps
+    from .options import Parameters, QueryOptions
 
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
 """TIMESTAMP is counted from here."""
 
 
 def query_plan(
-    api: JobsApi,
-    account: CartoAccount,
+    api: BigQuery,
     sql: str,
+    parameters: Parameters | None,
+    options: QueryOptions,
     *,
-    parameters: Mapping[str, Any] | Sequence[Any] | None = None,
-    idempotency_key: str | None = None,
-    destination: str | None = None,
-    write_disposition: str = "WRITE_TRUNCATE",
-    labels: Mapping[str, str] | None = None,
+    key: str | None,
+    labels: Mapping[str, str] | None,
 ) -> JobPlan:
-    """Plan a query; the arguments are those of `CartoWarehouse.query`.
+    """Plan a query.
 
     Raises:
-        TypeError: If a parameter's type says nothing: None, an empty list, or an object.
-        ValueError: If a name is not what it should be.
+        TypeError: If a parameter has no BigQuery type: None, an empty list, or an object.
+        ValueError: If a name or a disposition is invalid.
     """
-    project = api.project()  # if there is no token to be had, that is told at once
+    account, project = api.account, api.project()
     query: dict[str, Any] = {"query": sql, "useLegacySql": False}
     if parameters:
         query["parameterMode"] = "NAMED" if hasattr(parameters, "items") else "POSITIONAL"
         query["queryParameters"] = [each.to_api_repr() for each in query_parameters(parameters)]
     if account.default_dataset:
         query["defaultDataset"] = dataset_reference(account.default_dataset, project)
-    if destination is not None:
-        table = destination_of(destination, project, account.default_dataset)
-        query["destinationTable"] = reference_to(table)
-        query["writeDisposition"] = checked_disposition("write_disposition", write_disposition, WRITE_DISPOSITIONS)
-    # The labels are no part of the deed: a retry may carry its number.
-    configuration = {"query": query, "labels": valid_labels(labels or {})}
+    if options.destination is not None:
+        query["destinationTable"] = reference_to(destination_of(options.destination, project, account.default_dataset))
+        query["writeDisposition"] = options.write_disposition
+    digest = digest_of({"query": {**query, "queryParameters": _in_one_order(query.get("queryParameters", []))}})
+    configuration = {"query": query, "labels": {**valid_labels(labels or {}), DIGEST_LABEL: digest}}
     return JobPlan(
-        key=idempotency_key,
-        what=json.dumps(["query", query], sort_keys=True),
-        begin=lambda job_id: retried(partial(api.insert, job_id, account.location, configuration)),
-        is_same=lambda job: job.configured("query").get("query") == sql,
+        key=key,
+        digest=digest,
+        begin=lambda job_id: api.insert(job_id, account.location, configuration),
         location=account.location,
     )
 
 
-def first_rows(api: JobsApi, job: Job, count: int) -> Steps[tuple[tuple[dict[str, Any], ...], int]]:
-    """Fetch the first rows of a query that has ended, as plain JSON types, and the number of all.
+def _in_one_order(parameters: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return parameters in the order of their names; `?` has none, and keeps its place."""
+    return sorted(parameters, key=lambda parameter: parameter.get("name", ""))
+
+
+def first_rows(api: BigQuery, job: Job, count: int) -> Steps[tuple[tuple[dict[str, Any], ...], int]]:
+    """Return the first rows of a query that has ended, as plain JSON types, and the number of all rows.
 
     Args:
         api: Where the job ran.
@@ -75,26 +73,21 @@ def first_rows(api: JobsApi, job: Job, count: int) -> Steps[tuple[tuple[dict[str
     rows: list[dict[str, Any]] = []
     page: str | None = None
     while True:
-        more, page, total = yield from retried(partial(_page, api, job, count - len(rows), page))
-        rows += more
+        answer = yield from api.rows(job, count - len(rows), page)
+        fields = answer.get("schema", {}).get("fields", [])
+        rows += [plain_record(fields, row) for row in answer.get("rows", [])]
+        page = answer.get("pageToken")
         if page is None or len(rows) >= count:
-            return tuple(rows), total or len(rows)
-
-
-def _page(api: JobsApi, job: Job, count: int, page: str | None) -> tuple[list[dict[str, Any]], str | None, int]:
-    answer = api.rows(job, count, page)
-    fields = answer.get("schema", {}).get("fields", [])
-    rows = [plain_record(fields, row) for row in answer.get("rows", [])]
-    return rows, answer.get("pageToken"), int(answer.get("totalRows", 0))
+            return tuple(rows), int(answer.get("totalRows", 0)) or len(rows)
 
 
 def plain_record(fields: Sequence[Mapping[str, Any]], record: Mapping[str, Any]) -> dict[str, Any]:
-    """Give a row, or a STRUCT in one, as BigQuery's REST API writes it (`{"f": [{"v": …}]}`), by column name."""
+    """Return a row, or a STRUCT in one, by column name; BigQuery's REST API writes it as `{"f": [{"v": …}]}`."""
     return {field["name"]: plain(field, cell["v"]) for field, cell in zip(fields, record["f"], strict=True)}
 
 
 def plain(field: Mapping[str, Any], value: Any) -> Any:
-    """Give a value of BigQuery's REST API as a plain JSON type; what JSON does not have stays the text that it is.
+    """Return a value of BigQuery's REST API as a plain JSON type; what JSON does not have stays text.
 
     https://cloud.google.com/bigquery/docs/reference/rest/v2/tables#TableFieldSchema
 

@@ -1,34 +1,30 @@
-"""What a query or a load came to: small frozen records that can be logged, compared and put into XCom."""
+"""Results of queries and loads: frozen records that can be logged, compared and put into XCom."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import Any
 
     import pandas
     import pyarrow
 
 PENDING, UPLOADING = "PENDING", "UPLOADING"
-"""The state of a job that is about to begin: asked for, or sent as data of which it will be made."""
+"""The state of a job that does not exist yet: requested, or made of data that is being sent."""
 
 
 @dataclass(frozen=True)
 class JobProgress:
-    """How far a job is, for a progress callback.
-
-    The first one comes before the job is begun, so that whoever may have to cancel it knows its id in time.
+    """The progress of a job, for a callback. The first one comes before the job is begun, so that it can be cancelled.
 
     Attributes:
-        job_id: The BigQuery job, or the one that is about to be.
-        state: `UPLOADING` while data is sent, of which BigQuery makes the job with the last byte; then BigQuery's own
-            `PENDING`, `RUNNING`, `DONE`.
+        job_id: The BigQuery job. It may not exist yet.
+        state: `UPLOADING` while data is sent; then BigQuery's own `PENDING`, `RUNNING`, `DONE`.
         seconds: Since the call began.
-        bytes_sent: Of an upload so far.
-        bytes_total: Of the whole upload; None before that is known, and if nothing is uploaded.
+        bytes_sent: Bytes of an upload so far.
+        bytes_total: Bytes of the whole upload; None before that is known, and if nothing is uploaded.
         location: Where the job runs; None while that is left to BigQuery.
     """
 
@@ -42,12 +38,12 @@ class JobProgress:
 
 @dataclass(frozen=True)
 class JobReference:
-    """A job that was begun: what another process, later, has to know to wait for it.
+    """A job that was begun. Another process can take its result by these.
 
     Attributes:
         job_id: The BigQuery job.
         location: Where it runs.
-        reattached: Whether the job was there already, begun by an earlier try.
+        reattached: Whether an earlier try had begun the job.
     """
 
     job_id: str
@@ -57,18 +53,18 @@ class JobReference:
 
 @dataclass(frozen=True)
 class QueryResult:
-    """What a query came to.
+    """The result of a query.
 
     Attributes:
         job_id: The BigQuery job.
         location: Where it ran.
-        statement_type: `SELECT`, `INSERT`, `CREATE_TABLE_AS_SELECT`, `SCRIPT` and so on, as BigQuery says.
+        statement_type: `SELECT`, `INSERT`, `CREATE_TABLE_AS_SELECT`, `SCRIPT` and so on.
         rows: The first rows, as plain JSON types by column name.
-        total_rows: How many rows there are; 0 where a statement gives none.
+        total_rows: How many rows there are; 0 if the statement returns none.
         affected_rows: How many rows a DML statement changed; None for any other.
-        bytes_processed: Bytes that were read to answer.
-        destination: The table that holds the rows, `project.dataset.table`; None where there is none.
-        reattached: Whether the job was there already, begun by an earlier try.
+        bytes_processed: Bytes that the query read.
+        destination: The table that holds the rows, `project.dataset.table`; None if there is none.
+        reattached: Whether an earlier try had begun the job.
     """
 
     job_id: str
@@ -88,17 +84,19 @@ class QueryResult:
         return self.total_rows > len(self.rows)
 
     def to_arrow(self) -> pyarrow.Table:
-        """Fetch all rows as a pyarrow Table, by the Storage API where the token may, else by REST.
+        """Return all rows as a pyarrow Table, by the Storage API if the token is allowed to, else by REST.
 
         Raises:
-            RuntimeError: If the result has travelled to another process; it has no connection there.
+            RuntimeError: If the result has been pickled: it has no connection any more.
         """
         if self._fetch is None:
-            raise RuntimeError(f"The rows of job {self.job_id} are fetched where the query ran: call to_arrow() there.")
+            raise RuntimeError(
+                f"The rows of job {self.job_id} can only be fetched where the query ran: call to_arrow() there."
+            )
         return self._fetch()
 
     def to_dataframe(self) -> pandas.DataFrame:
-        """Fetch all rows as a pandas DataFrame, like `to_arrow`."""
+        """Return all rows as a pandas DataFrame, like `to_arrow`."""
         frame: pandas.DataFrame = self.to_arrow().to_pandas()
         return frame
 
@@ -108,7 +106,7 @@ class QueryResult:
 
 @dataclass(frozen=True)
 class LoadResult:
-    """What a load came to.
+    """The result of a load.
 
     Attributes:
         job_id: The BigQuery job.
@@ -116,7 +114,7 @@ class LoadResult:
         destination: The table, `project.dataset.table`.
         rows: How many rows this load wrote.
         bytes: How many bytes BigQuery read.
-        reattached: Whether the job was there already, begun by an earlier try; the source was not read then.
+        reattached: Whether an earlier try had begun the job; then the source was not read.
     """
 
     job_id: str
@@ -128,10 +126,10 @@ class LoadResult:
 
 
 def plain_result(result: QueryResult | LoadResult) -> dict[str, Any]:
-    """Give a result as plain JSON types, for XCom, task results and terminals.
+    """Return a result as plain JSON types, for XCom, task results and terminals.
 
     Args:
-        result: What a query or a load came to.
+        result: The result of a query or a load.
     """
     told = {each.name: getattr(result, each.name) for each in fields(result) if each.repr}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in told.items()}

@@ -2,255 +2,416 @@
 
 from __future__ import annotations
 
-from threading import Lock
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from .steps import adrive, drive
+from ..bigquery.errors import job_error, not_found
+from ..bigquery.rest import BigQuery
+from ..waiting import Deadline, run
+from .jobs import cancel_at_once, find_or_begin, wait
+from .options import MAX_ROWS, LoadOptions, QueryOptions
+from .queries import first_rows, query_plan
+from .results import JobReference, LoadResult, QueryResult
+from .tables import name_of
+from .twins import sync, twin_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from typing import Any
+    from collections.abc import Mapping, Sequence
 
-    from google.cloud import bigquery
+    import pyarrow
+    from google.cloud.bigquery import SchemaField
 
-    from ..auth import CartoAuth
-    from .engine import Engine
-    from .results import JobProgress, JobReference, LoadResult, QueryResult
-
-MAX_ROWS = 1000
-"""Rows of a query that come back as plain values unless the caller says otherwise: for looking at, and for XCom."""
+    from ..bigquery.dw_tokens import DWTokens
+    from ..bigquery.rest import Job
+    from ..waiting import Steps
+    from .options import CreateDisposition, FileFormat, OnProgress, Parameters, Partitioning, WriteDisposition
 
 
 class CartoWarehouse:
-    """Runs queries and loads data.
+    """Runs queries and loads data. `CartoAuth.warehouse()` returns one.
 
-    With an `idempotency_key`, a call that is made again finds the job that runs or has succeeded and takes its result;
-    only after a failed or cancelled one does it begin anew. One key is for one query or load: build it from the DAG or
-    flow, the run, the task and the map index.
+    With an `idempotency_key`, a repeated call takes the job that runs or has succeeded; it begins another one only
+    after a failed or cancelled one. A key is for one query or load: build it from the DAG or flow, the run, the task
+    and the map index.
+
+    Every method raises `CredentialsError` if no token can be obtained, `TimeoutError` if its time limit passes, and
+    `google.api_core.exceptions.GoogleAPICallError` if BigQuery refuses the call or the job fails. If BigQuery cannot be
+    reached, calls are repeated for ten minutes, then `google.auth.exceptions.TransportError` is raised.
 
     Args:
-        auth: Whose warehouse.
+        tokens: The DW tokens of the account.
     """
 
-    def __init__(self, auth: CartoAuth) -> None:
-        self._auth = auth
-        self._engine: Engine | None = None
-        self._lock = Lock()
+    def __init__(self, tokens: DWTokens) -> None:
+        self._tokens = tokens
 
+    @sync
     def query(
         self,
         sql: str,
         *,
-        parameters: Mapping[str, Any] | Sequence[Any] | None = None,
+        parameters: Parameters | None = None,
         idempotency_key: str | None = None,
         destination: str | None = None,
-        write_disposition: str = "WRITE_TRUNCATE",
+        write_disposition: WriteDisposition = "WRITE_TRUNCATE",
         max_rows: int = MAX_ROWS,
         labels: Mapping[str, str] | None = None,
         timeout: float | None = None,
-        on_progress: Callable[[JobProgress], None] | None = None,
-    ) -> QueryResult:
+        on_progress: OnProgress | None = None,
+    ) -> Steps[QueryResult]:
         """Run a query and wait for its end.
+
+        Example:
+            ```python
+            result = warehouse.query(
+                "SELECT name FROM shared.stores WHERE size > @size",
+                parameters={"size": 100},
+                idempotency_key="large-stores/2026-11-25",
+            )
+            for row in result.rows:
+                print(row["name"])
+            ```
 
         Args:
             sql: The statement or script.
-            parameters: Values for `@name` (a mapping) or `?` (a sequence); their BigQuery types follow from their
-                Python ones, or give `bigquery.ScalarQueryParameter` and the like.
-            idempotency_key: Names this query among all, so that a retry does not run it twice.
+            parameters: Values for `@name` (a mapping) or `?` (a sequence). Their BigQuery types follow from their
+                Python types; otherwise pass `bigquery.ScalarQueryParameter` and the like.
+            idempotency_key: Names this query, so that a retry does not run it twice.
             destination: A table for the rows, `dataset.table` or `project.dataset.table`.
-            write_disposition: What to do with that table's rows: `WRITE_TRUNCATE`, `WRITE_APPEND` or `WRITE_EMPTY`.
-            max_rows: How many rows come back in the result.
+            write_disposition: What happens to that table's rows: `WRITE_TRUNCATE`, `WRITE_APPEND` or `WRITE_EMPTY`.
+            max_rows: How many rows the result holds.
             labels: Labels for the job, of any text.
-            timeout: Seconds after which the job is cancelled.
+            timeout: Seconds for the whole call, after which the job is cancelled.
             on_progress: Called before the job is begun and after each look at it.
 
         Raises:
-            TimeoutError: If the time limit passed.
-            CredentialsError: If there is no token to be had.
-            google.api_core.exceptions.GoogleAPICallError: If the query failed, as BigQuery says.
+            ValueError: If the key belongs to a job that does something else, or a name is invalid.
+            TypeError: If a parameter has no BigQuery type.
         """
-        return drive(self._ready().query(**_arguments(locals())))
+        api, options = self._api(timeout), QueryOptions(destination, write_disposition)
+        job, reattached = yield from _begin_query(api, sql, parameters, options, idempotency_key, labels, on_progress)
+        job = yield from _ended(api, job, on_progress)
+        return (yield from self._query_result(api, job, max_rows, reattached=reattached))
 
-    async def aquery(self, sql: str, **options: Any) -> QueryResult:
-        """Run a query, like `query`, without holding the event loop and without a thread for each job.
+    aquery = twin_of(query)
 
-        A coroutine that is cancelled leaves the job running: a later call with the same key finds it, `cancel` ends it.
+    @sync
+    def begin_query(
+        self,
+        sql: str,
+        *,
+        parameters: Parameters | None = None,
+        idempotency_key: str | None = None,
+        destination: str | None = None,
+        write_disposition: WriteDisposition = "WRITE_TRUNCATE",
+        labels: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Steps[JobReference]:
+        """Begin a query, or find the one that was begun with its key, without waiting for its end.
+
+        `result` waits and returns its result, here or in another process. The arguments are those of `query`.
         """
-        return await adrive(lambda: self._ready().query(sql, **options))
+        api, options = self._api(timeout), QueryOptions(destination, write_disposition)
+        job, reattached = yield from _begin_query(api, sql, parameters, options, idempotency_key, labels, on_progress)
+        return JobReference(job.job_id, job.location, reattached)
 
+    abegin_query = twin_of(begin_query)
+
+    @sync
     def load(
         self,
         source: Any,
         destination: str,
         *,
         idempotency_key: str | None = None,
-        write_disposition: str = "WRITE_APPEND",
-        create_disposition: str = "CREATE_IF_NEEDED",
+        write_disposition: WriteDisposition = "WRITE_APPEND",
+        create_disposition: CreateDisposition = "CREATE_IF_NEEDED",
         create_dataset: bool = False,
-        format: str | None = None,  # noqa: A002  # what everyone calls it
-        schema: Sequence[bigquery.SchemaField] | None = None,
+        format: FileFormat | None = None,  # noqa: A002  # its usual name
+        schema: Sequence[SchemaField] | None = None,
         geometry: Sequence[str] | str = (),
-        crs: Any = None,
-        partitioning: Any = None,
+        crs: object = None,
+        partitioning: Partitioning | None = None,
         clustering: Sequence[str] = (),
         labels: Mapping[str, str] | None = None,
         timeout: float | None = None,
-        on_progress: Callable[[JobProgress], None] | None = None,
-    ) -> LoadResult:
+        on_progress: OnProgress | None = None,
+    ) -> Steps[LoadResult]:
         """Load data into a table, whole or not at all.
+
+        Example:
+            ```python
+            result = warehouse.load("stores.parquet", "shared.stores", idempotency_key="stores/2026-11-25")
+            print(result.rows, "rows in", result.destination)
+            ```
 
         Args:
             source: A file (CSV with a header, newline-delimited JSON, GeoJSON, Parquet, GeoParquet, Avro), a `gs://`
                 URI or a list of them, a pandas DataFrame, a GeoDataFrame, a pyarrow Table or RecordBatchReader, or an
                 iterable of dicts, of Arrow batches or of frames. Iterables and readers are streamed.
             destination: The table, `dataset.table` or `project.dataset.table`.
-            idempotency_key: Names this load among all, so that a retry does not load its rows twice.
-            write_disposition: `WRITE_APPEND`, `WRITE_TRUNCATE` (replace) or `WRITE_EMPTY` (fail if there are rows).
+            idempotency_key: Names this load, so that a retry does not load its rows twice.
+            write_disposition: `WRITE_APPEND`, `WRITE_TRUNCATE` (replaces the rows) or `WRITE_EMPTY` (fails if there are
+                rows).
             create_disposition: `CREATE_IF_NEEDED` or `CREATE_NEVER`.
-            create_dataset: Whether a dataset that is not there is made.
+            create_dataset: Whether a missing dataset is created.
             format: The file's format, if its name does not tell: `CSV`, `JSON`, `GEOJSON`, `PARQUET`, `AVRO`.
-            schema: The table's schema; left out, it is learnt from the data.
-            geometry: Columns that hold geometry as WKB or WKT, and become GEOGRAPHY; GeoDataFrames, GeoJSON and
-                GeoParquet say so themselves.
-            crs: The reference system of these columns; left out, longitude and latitude.
-            partitioning: A `bigquery.TimePartitioning` or `RangePartitioning`.
+            schema: The table's schema; left out, it is derived from the data.
+            geometry: Columns that hold geometry as WKB or WKT, and become GEOGRAPHY. GeoDataFrames, GeoJSON and
+                GeoParquet name theirs.
+            crs: The coordinate reference system of these columns; left out, longitude and latitude.
+            partitioning: A `bigquery.TimePartitioning` or `bigquery.RangePartitioning`.
             clustering: Columns to cluster by.
             labels: Labels for the job, of any text.
-            timeout: Seconds after which the job is cancelled, counted from the end of the upload.
+            timeout: Seconds for the whole call, after which nothing more is sent and the job is cancelled.
             on_progress: Called before the first byte is sent, after each chunk, and after each look at the job.
 
         Raises:
-            FileNotFoundError: If the file is not there.
-            TypeError: If the source is nothing that can be loaded.
-            ValueError: If a name or the content is not what it should be; the message names file, row or column.
-            TimeoutError: If the time limit passed.
-            CredentialsError: If there is no token to be had.
-            google.api_core.exceptions.GoogleAPICallError: If the load failed, as BigQuery says.
+            FileNotFoundError: If the file does not exist.
+            TypeError: If the source is of a type that cannot be loaded.
+            ValueError: If the key belongs to a job that does something else, or a name or the content is invalid; the
+                message names file, row or column.
         """
-        return drive(self._ready().load(**_arguments(locals())))
+        api = self._api(timeout)
+        options = LoadOptions(
+            write_disposition,
+            create_disposition,
+            create_dataset,
+            format,
+            schema,
+            geometry,
+            crs,
+            partitioning,
+            clustering,
+        )
+        job, reattached = yield from _begin_load(
+            api, source, destination, options, idempotency_key, labels, on_progress
+        )
+        try:
+            job = yield from _ended(api, job, on_progress)
+        except GeneratorExit:
+            if api.deadline.cancelled:  # the coroutine was: it loads nothing
+                run(cancel_at_once(api, job.job_id, job.location))
+            raise
+        return _load_result(job, reattached=reattached)
 
-    async def aload(self, source: Any, destination: str, **options: Any) -> LoadResult:
-        """Load data, like `load`, without holding the event loop.
+    aload = twin_of(load)
 
-        A thread of those for uploads reads the source, sends it, and calls `on_progress` meanwhile.
-        """
-        return await adrive(lambda: self._ready().load(source, destination, **options))
-
-    def begin_query(
+    @sync
+    def begin_load(
         self,
-        sql: str,
+        source: Any,
+        destination: str,
         *,
-        parameters: Mapping[str, Any] | Sequence[Any] | None = None,
         idempotency_key: str | None = None,
-        destination: str | None = None,
-        write_disposition: str = "WRITE_TRUNCATE",
+        write_disposition: WriteDisposition = "WRITE_APPEND",
+        create_disposition: CreateDisposition = "CREATE_IF_NEEDED",
+        create_dataset: bool = False,
+        format: FileFormat | None = None,  # noqa: A002  # its usual name
+        schema: Sequence[SchemaField] | None = None,
+        geometry: Sequence[str] | str = (),
+        crs: object = None,
+        partitioning: Partitioning | None = None,
+        clustering: Sequence[str] = (),
         labels: Mapping[str, str] | None = None,
-        on_progress: Callable[[JobProgress], None] | None = None,
-    ) -> JobReference:
-        """Begin a query, or find the one that was begun with its key, and do not wait for its end.
+        timeout: float | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Steps[JobReference]:
+        """Send the data and begin the load, or find the one that was begun with its key, without waiting for its end.
 
-        `wait_for` waits, here or in another process; `query` with the same key and arguments takes the result then.
-
-        Args:
-            sql: As for `query`, like all that follows.
-            parameters: Values for `@name` or `?`.
-            idempotency_key: Names this query among all.
-            destination: A table for the rows.
-            write_disposition: What to do with that table's rows.
-            labels: Labels for the job.
-            on_progress: Called before the job is begun.
-
-        Raises:
-            CredentialsError: If there is no token to be had.
-            google.api_core.exceptions.GoogleAPICallError: If the query cannot be begun, as BigQuery says.
+        `result` waits and returns its result, here or in another process. The arguments are those of `load`.
         """
-        return drive(self._ready().begin_query(**_arguments(locals())))
+        api = self._api(timeout)
+        options = LoadOptions(
+            write_disposition,
+            create_disposition,
+            create_dataset,
+            format,
+            schema,
+            geometry,
+            crs,
+            partitioning,
+            clustering,
+        )
+        job, reattached = yield from _begin_load(
+            api, source, destination, options, idempotency_key, labels, on_progress
+        )
+        return JobReference(job.job_id, job.location, reattached)
 
-    async def abegin_query(self, sql: str, **options: Any) -> JobReference:
-        """Begin a query, like `begin_query`, without holding the event loop."""
-        return await adrive(lambda: self._ready().begin_query(sql, **options))
+    abegin_load = twin_of(begin_load)
 
-    def begin_load(self, source: Any, destination: str, **options: Any) -> JobReference:
-        """Send the data and begin the load, or find the one that was begun with its key, and do not wait for its end.
-
-        `wait_for` waits, here or in another process; `load` with the same key and arguments takes the result then,
-        without reading the source.
-
-        Args:
-            source: As for `load`.
-            destination: The table.
-            options: All of `load` but `timeout`.
-
-        Raises:
-            ValueError: Like `load`, which tells of the other errors too.
-            google.api_core.exceptions.GoogleAPICallError: If the load cannot be begun, as BigQuery says.
-        """
-        return drive(self._ready().begin_load(source, destination, **options))
-
-    async def abegin_load(self, source: Any, destination: str, **options: Any) -> JobReference:
-        """Begin a load, like `begin_load`, without holding the event loop."""
-        return await adrive(lambda: self._ready().begin_load(source, destination, **options))
-
-    def wait_for(
+    @sync
+    def result(
         self,
-        job_id: str,
+        job: str | JobReference,
         *,
         location: str | None = None,
+        max_rows: int = MAX_ROWS,
         timeout: float | None = None,
-        on_progress: Callable[[JobProgress], None] | None = None,
-    ) -> None:
-        """Wait for the end of a job, whoever has begun it.
+        on_progress: OnProgress | None = None,
+    ) -> Steps[QueryResult | LoadResult]:
+        """Return the result of a job, whoever began it. A job that still runs is waited for.
 
         Args:
-            job_id: The job.
-            location: Where it runs. Left out, it is known of jobs that this object has begun; of others, the
-                account's location is tried, and without one BigQuery looks in its multi-regions US and EU.
+            job: The job's id, or what `begin_query` or `begin_load` returned.
+            location: Where it runs. Left out, the account's location is tried, and without one BigQuery looks in its
+                multi-regions US and EU.
+            max_rows: How many rows the result of a query holds.
             timeout: Seconds from now on after which the job is cancelled.
             on_progress: Called after each look at the job.
 
         Raises:
-            TimeoutError: If the time limit passed.
-            CredentialsError: If there is no token to be had.
-            google.api_core.exceptions.NotFound: If there is no such job in that place.
-            google.api_core.exceptions.GoogleAPICallError: If the job failed, as BigQuery says.
+            google.api_core.exceptions.NotFound: If there is no such job in that location.
         """
-        return drive(self._ready().wait_for(**_arguments(locals())))
+        api = self._api(timeout)
+        yield api.deadline
+        found = yield from self._found(api, job, location)
+        found = yield from _ended(api, found, on_progress)
+        reattached = isinstance(job, JobReference) and job.reattached
+        if found.configured("load"):
+            return _load_result(found, reattached=reattached)
+        return (yield from self._query_result(api, found, max_rows, reattached=reattached))
 
-    async def await_for(self, job_id: str, **options: Any) -> None:
-        """Wait for the end of a job, like `wait_for`, without holding the event loop and without a thread for each."""
-        await adrive(lambda: self._ready().wait_for(job_id, **options))
+    aresult = twin_of(result)
 
-    def cancel(self, job_id: str, location: str | None = None) -> None:
-        """Ask BigQuery to cancel a job; one that has ended stays as it is.
+    @sync
+    def wait_for(
+        self,
+        job: str | JobReference,
+        *,
+        location: str | None = None,
+        timeout: float | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Steps[None]:
+        """Wait for the end of a job, whoever began it. The arguments are those of `result`."""
+        api = self._api(timeout)
+        yield api.deadline
+        found = yield from self._found(api, job, location)
+        yield from _ended(api, found, on_progress)
+
+    await_for = twin_of(wait_for)
+
+    @sync
+    def cancel(self, job: str | JobReference, location: str | None = None) -> Steps[None]:
+        """Ask BigQuery to cancel a job. One that has ended stays as it is.
 
         Args:
-            job_id: The job.
-            location: Where it runs; left out, as for `wait_for`.
+            job: The job's id, or what `begin_query` or `begin_load` returned.
+            location: Where it runs; left out, as for `result`.
 
         Raises:
-            google.api_core.exceptions.NotFound: If there is no such job in that place.
+            google.api_core.exceptions.NotFound: If there is no such job in that location.
         """
-        drive(self._ready().cancel(job_id, location))
+        api = self._api(None)
+        yield api.deadline
+        job_id, place = _place_of(api, job, location)
+        if not (yield from api.cancel(job_id, place)):
+            raise not_found(job_id, place)
 
-    async def acancel(self, job_id: str, location: str | None = None) -> None:
-        """Ask BigQuery to cancel a job, like `cancel`, without holding the event loop."""
-        await adrive(lambda: self._ready().cancel(job_id, location))
+    acancel = twin_of(cancel)
 
-    def _ready(self) -> Engine:
-        """Give what does the work; imported on first use, which takes longer than an event loop may be held."""
-        with self._lock:  # a thousand coroutines that begin at once need one
-            if self._engine is None:
-                from .engine import Engine
+    def _api(self, timeout: float | None) -> BigQuery:
+        return BigQuery(self._tokens, Deadline(timeout))
 
-                self._engine = Engine(self._auth)
-            return self._engine
+    def _found(self, api: BigQuery, job: str | JobReference, location: str | None) -> Steps[Job]:
+        job_id, place = _place_of(api, job, location)
+        found = yield from api.get(job_id, place)
+        if found is None:
+            raise not_found(job_id, place)
+        return found
+
+    def _query_result(self, api: BigQuery, job: Job, max_rows: int, *, reattached: bool) -> Steps[QueryResult]:
+        rows, total = yield from first_rows(api, job, max_rows)
+        counted = job.statistics("query")
+        affected, table = counted.get("numDmlAffectedRows"), job.configured("query").get("destinationTable")
+        return QueryResult(
+            job_id=job.job_id,
+            location=job.location,
+            statement_type=counted.get("statementType"),
+            rows=rows,
+            total_rows=total,
+            affected_rows=None if affected is None else int(affected),
+            bytes_processed=int(counted.get("totalBytesProcessed", 0)),
+            destination=name_of(table) if table else None,
+            reattached=reattached,
+            _fetch=partial(_all_rows, self._tokens, job.job_id, job.location),
+        )
 
     def __repr__(self) -> str:
-        return f"CartoWarehouse({self._auth!r})"
+        return f"CartoWarehouse({self._tokens!r})"
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return CartoWarehouse, (self._auth,)
+    def __reduce__(self) -> tuple[object, ...]:
+        return CartoWarehouse, (self._tokens,)
 
 
-def _arguments(given: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in given.items() if name != "self"}
+def _begin_query(
+    api: BigQuery,
+    sql: str,
+    parameters: Parameters | None,
+    options: QueryOptions,
+    key: str | None,
+    labels: Mapping[str, str] | None,
+    on_progress: OnProgress | None,
+) -> Steps[tuple[Job, bool]]:
+    yield api.deadline
+    plan = query_plan(api, sql, parameters, options, key=key, labels=labels)
+    return (yield from find_or_begin(api, plan, on_progress))
+
+
+def _begin_load(
+    api: BigQuery,
+    source: Any,
+    destination: str,
+    options: LoadOptions,
+    key: str | None,
+    labels: Mapping[str, str] | None,
+    on_progress: OnProgress | None,
+) -> Steps[tuple[Job, bool]]:
+    from .loads import load_plan  # queries need none of it
+
+    yield api.deadline
+    plan = yield from load_plan(api, source, destination, options, key=key, labels=labels, on_progress=on_progress)
+    return (yield from find_or_begin(api, plan, on_progress))
+
+
+def _ended(api: BigQuery, job: Job, on_progress: OnProgress | None) -> Steps[Job]:
+    job = yield from wait(api, job, on_progress)
+    if job.failed:
+        raise job_error(job)
+    return job
+
+
+def _place_of(api: BigQuery, job: str | JobReference, location: str | None) -> tuple[str, str | None]:
+    job_id, place = (job.job_id, job.location) if isinstance(job, JobReference) else (job, None)
+    return job_id, location or place or api.account.location
+
+
+def _load_result(job: Job, *, reattached: bool) -> LoadResult:
+    counted = job.statistics("load")
+    return LoadResult(
+        job_id=job.job_id,
+        location=job.location,
+        destination=name_of(job.configured("load")["destinationTable"]),
+        rows=int(counted.get("outputRows", 0)),
+        bytes=int(counted.get("inputFileBytes", 0)),
+        reattached=reattached,
+    )
+
+
+def _all_rows(tokens: DWTokens, job_id: str, location: str | None) -> pyarrow.Table:
+    """Return all rows: by the Storage API where there is one and the token is allowed to, else by REST."""
+    from contextlib import closing
+
+    from google.api_core.exceptions import Forbidden, Unauthenticated
+
+    from ..bigquery.client import make_client
+
+    with closing(make_client(tokens, tokens.get().details["project_id"], {})) as client:
+        job: Any = client.get_job(job_id, location=location)
+        if tokens.account.bigquery_endpoint is None:
+            try:
+                return job.to_arrow()
+            except (Forbidden, Unauthenticated):  # whether CARTO's tokens are allowed to is unknown
+                pass
+        return job.to_arrow(create_bqstorage_client=False)

@@ -15,10 +15,12 @@ import pytest
 
 from carto_auth_integrations import CartoAuth
 from carto_auth_integrations.sandbox import Sandbox
-from tests.support.processes import free_port, run_processes
+from examples.demo.processes import free_port
+from tests.support.clocks import system_clock
+from tests.support.processes import run_processes
 
 SLOW = 1.0
-"""Seconds the token endpoint takes: long enough for every caller to arrive while the first request is under way."""
+"""Seconds the token endpoint takes: long enough for every caller to arrive during the first request."""
 
 
 @pytest.fixture
@@ -114,23 +116,71 @@ def test_a_forked_child_goes_on_with_the_parents_token(
     assert carto_sandbox.stats().count("token") == 1
 
 
-def test_a_token_is_asked_for_about_once_a_lifetime(
+def test_a_token_is_requested_about_once_per_lifetime(
     carto_sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    clock = system_clock(monkeypatch)
     lifetime, lifetimes = 500, 5
     carto_sandbox.set_lifetimes(carto=lifetime)
     auth = CartoAuth.from_m2m(
         carto_sandbox.write_credentials(tmp_path / "c.json"), cache_filepath=tmp_path / "tokens.json"
     )
-    start = time.time()
-    for second in range(0, lifetime * lifetimes, 5):
-        monkeypatch.setattr(time, "time", lambda now=start + second: now)
+    for _ in range(0, lifetime * lifetimes, 5):
         auth.get_access_token()
+        clock.advance(5)
         for thread in threading.enumerate():
             if thread.name == "carto-token":
                 thread.join()
 
     assert lifetimes <= carto_sandbox.stats().count("token") <= lifetimes + 1
+
+
+# Beside CARTO's own carto-auth 0.2.0
+
+CARTO_AUTH = """
+    import requests
+    from carto_auth import CartoAuth
+    post = requests.post
+    requests.post = lambda url, **options: post(url.replace("https://auth.carto.com", {url!r}), **options)
+    print(CartoAuth.from_m2m({credentials!r}, cache_filepath={cache!r}).get_access_token())
+    """
+OURS = """
+    from carto_auth_integrations import CartoAuth
+    print(CartoAuth.from_m2m({credentials!r}, cache_filepath={cache!r}).get_access_token())
+    """
+
+
+@pytest.mark.parametrize("name", [None, "shared.json"], ids=["default files", "one named file"])
+def test_in_turns_with_carto_auth_each_makes_one_request(
+    carto_sandbox: Sandbox, tmp_path: Path, own_home: Path, name: str | None
+) -> None:
+    credentials = carto_sandbox.write_credentials(tmp_path / "credentials.json")
+    cache = str(tmp_path / name) if name else None
+    places = {"url": carto_sandbox.url, "credentials": str(credentials), "cache": cache}
+    theirs, ours, caches = set(), set(), set()
+
+    for _ in range(3):
+        theirs.update(run_processes(1, CARTO_AUTH.format(**places)))
+        caches.add(Path(cache or own_home / ".carto-auth" / "token_m2m.json").read_text())
+        ours.update(run_processes(1, OURS.format(**places)))
+
+    assert (len(theirs), len(ours), len(caches)) == (1, 1, 1)
+    assert theirs.isdisjoint(ours)
+    assert carto_sandbox.stats().count("token") == 2
+
+
+def test_carto_auth_that_takes_over_our_named_file_costs_one_more_request(
+    carto_sandbox: Sandbox, tmp_path: Path
+) -> None:
+    credentials = carto_sandbox.write_credentials(tmp_path / "credentials.json")
+    places = {"url": carto_sandbox.url, "credentials": str(credentials), "cache": str(tmp_path / "shared.json")}
+    run_processes(1, OURS.format(**places))
+
+    for _ in range(2):
+        run_processes(1, CARTO_AUTH.format(**places))
+        run_processes(1, OURS.format(**places))
+
+    assert carto_sandbox.stats().count("token") == 3
 
 
 @pytest.fixture

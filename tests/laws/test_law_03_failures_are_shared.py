@@ -1,15 +1,24 @@
-"""Law 3: a broken endpoint is asked once per back-off by the whole host; every caller gets the typed error at once."""
+"""Law 3: the whole host calls a broken endpoint once per back-off; every caller gets the typed error at once."""
 
 from __future__ import annotations
 
+import json
+import shutil
+import socket
+import ssl
+import subprocess
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from google.api_core.exceptions import Unauthorized
 
 from carto_auth_integrations import CartoAuth, ClientRejected, CredentialsError, ServiceUnavailable, http
 from carto_auth_integrations.sandbox import Sandbox
+from tests.support.accounts import auth_for, fields_for
 from tests.support.processes import run_processes
+from tests.support.servers import Server, answers, reply, serving
 
 
 @pytest.fixture
@@ -92,3 +101,86 @@ def test_another_secret_is_asked_with_at_once(carto_sandbox: Sandbox, tmp_path: 
 
     right = CartoAuth.from_mapping({**carto_sandbox.account, "token_store": store})
     assert right.get_access_token()
+
+
+# What is wrong with one process stays in it
+
+
+@pytest.fixture
+def secure_server(tmp_path: Path) -> Iterator[tuple[Server, str]]:
+    """A token endpoint with https, and the file of its certificate."""
+    if not shutil.which("openssl"):
+        pytest.skip("needs openssl")
+    certificate, key = str(tmp_path / "certificate.pem"), str(tmp_path / "key.pem")
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    options = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-out", certificate, "-keyout", key]
+    subprocess.run([*command, *options], capture_output=True, check=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with serving(answers(200, json.dumps({"access_token": "the-token", "expires_in": 3600}))) as server:
+        server._server.socket = context.wrap_socket(server._server.socket, server_side=True)
+        server.url = server.url.replace("http://", "https://")
+        yield server, certificate
+
+
+def dead_proxy() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("reason", ["a dead proxy", "no certificate authority"])
+def test_a_failure_of_one_process_is_not_stored_and_another_process_works(
+    secure_server: tuple[Server, str], tmp_path: Path, reason: str
+) -> None:
+    server, certificate = secure_server
+    store = tmp_path / "tokens.json"
+    script = f"""
+        from carto_auth_integrations import CartoAuth, ServiceUnavailable
+        auth = CartoAuth.from_mapping({fields_for(server.url, token_store=str(store))!r})
+        for _ in range(2):
+            try:
+                print(auth.get_access_token())
+            except ServiceUnavailable as error:
+                print(error)
+        """
+    healthy = {"REQUESTS_CA_BUNDLE": certificate, "NO_PROXY": "", "no_proxy": "", "HTTPS_PROXY": "", "https_proxy": ""}
+    proxy = dead_proxy()
+    broken = {"HTTPS_PROXY": proxy, "https_proxy": proxy} if "proxy" in reason else {"REQUESTS_CA_BUNDLE": ""}
+
+    (failed,) = run_processes(1, script, **{**healthy, **broken})
+    assert not store.exists() or json.loads(store.read_text())["tokens"] == {}
+    (worked,) = run_processes(1, script, **healthy)
+
+    first, second = failed.splitlines()
+    assert ("through the proxy" if "proxy" in reason else "no certificate that this machine trusts") in first
+    assert "not asked again" in second, "in the process itself it is remembered"
+    assert worked.splitlines() == ["the-token"] * 2
+    assert len(server.requests) == 1
+
+
+# A warehouse that refuses every token
+
+
+def queries_of_the_warehouse(auth: CartoAuth) -> Callable[[], object]:
+    warehouse = auth.warehouse()
+    return lambda: warehouse.query("SELECT 1")
+
+
+def queries_of_googles_client(auth: CartoAuth) -> Callable[[], object]:
+    client = auth.get_carto_dw_client()
+    return lambda: client.query_and_wait("SELECT 1")
+
+
+@pytest.mark.parametrize("queries", [queries_of_the_warehouse, queries_of_googles_client])
+def test_20_queries_at_a_bigquery_that_answers_401_for_good_exchange_a_handful_of_tokens(
+    carto_sandbox: Sandbox, tmp_path: Path, queries: Callable[[CartoAuth], Callable[[], object]]
+) -> None:
+    refusal = json.dumps({"error": {"code": 401, "message": "Invalid credentials", "errors": []}})
+    with serving(lambda handler: reply(handler, 401, refusal)) as bigquery:
+        query = queries(auth_for(carto_sandbox, tmp_path, bigquery_endpoint=bigquery.url))
+        for _ in range(20):
+            with pytest.raises(Unauthorized):
+                query()
+
+    assert carto_sandbox.stats().count("dw_token") <= 10
+    assert carto_sandbox.stats().count("token") == 1

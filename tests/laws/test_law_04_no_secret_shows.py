@@ -32,12 +32,19 @@ def secrets_of(auth: CartoAuth, sandbox: Sandbox) -> list[str]:
 def test_representations_variables_and_pickles_show_none(auth: CartoAuth, carto_sandbox: Sandbox) -> None:
     secrets = secrets_of(auth, carto_sandbox)
     client = auth.get_carto_dw_client()
-    things = [auth, auth.account, auth._source, auth._source.token, auth.carto_dw_token(), client._credentials]
+    things = [
+        auth,
+        auth.account,
+        auth.access_tokens.source,
+        auth.access_tokens.source.token,
+        auth.carto_dw_token(),
+        client._credentials,
+    ]
     shown = [str(thing) + repr(thing) + f"{thing}" for thing in things]
     shown += [repr(vars(thing)) for thing in things if hasattr(thing, "__dict__")]
     shown += [repr(pickle.dumps(thing)) for thing in (auth, auth.account, deepcopy(auth), client._credentials)]
     with pytest.raises(TypeError, match="does not travel"):
-        pickle.dumps(auth._source.token)
+        pickle.dumps(auth.access_tokens.source.token)
 
     assert [secret for secret in secrets if secret in "".join(shown)] == []
 
@@ -68,7 +75,7 @@ def test_logs_at_every_level_show_none(
     with pytest.raises(CredentialsError):
         auth.carto_dw_token()
 
-    assert "lives" in caplog.text
+    assert "expires in" in caplog.text
     logged = caplog.text + repr([vars(record) for record in caplog.records])
     assert [secret for secret in secrets if secret in logged] == []
 
@@ -140,7 +147,13 @@ def test_a_password_in_a_url_is_refused_and_not_repeated() -> None:
     assert "api_base_url" in str(error)
     assert CANARY not in str(error)
     store = CartoAuth("m2m", client_id="c", client_secret="s", token_store=f"redis://:{CANARY}@127.0.0.1:9/0")
-    assert CANARY not in repr(store) + repr(store.account) + repr(pickle.dumps(store)) + store._store.describe()
+    assert (
+        CANARY
+        not in repr(store)
+        + repr(store.account)
+        + repr(pickle.dumps(store))
+        + store.access_tokens.source.store.describe()
+    )
 
 
 @pytest.mark.parametrize("place", ["/proc/self/cmdline", "/proc/self/environ"])

@@ -55,5 +55,5 @@ def test_a_worker_with_a_terminal_is_a_worker(browser: tuple[str, Path], variabl
     os.close(ours)
     os.close(theirs)
 
-    assert "nobody is here" in output, errors
+    assert "no person can be asked here" in output, errors
     assert not trace.exists()

@@ -12,7 +12,8 @@ import pytest
 
 from benchmarks.kills import PATIENCE, ROWS, kill_loaders, load, loader_processes
 from carto_auth_integrations.sandbox import Sandbox
-from tests.support.core import auth_for, until
+from tests.support.accounts import auth_for
+from tests.support.threads import until
 
 KILLS = 12
 

@@ -1,4 +1,4 @@
-"""CartoAuth: the seed's API to the letter, its async twins, and what of it is shown or travels."""
+"""CartoAuth: carto-auth's API to the letter, its async twins, what it shows and how it pickles."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import pytest
 
 import carto_auth_integrations
 from carto_auth_integrations import (
+    AccountError,
     CartoAccount,
     CartoAuth,
     ClientRejected,
@@ -27,21 +28,15 @@ from carto_auth_integrations import (
     errors,
 )
 from carto_auth_integrations.account.secret import Secret
+from carto_auth_integrations.errors import Scope
 from carto_auth_integrations.sandbox import Sandbox
 from carto_auth_integrations.tokens.token import NO_TOKEN
-from tests.support.core import (
-    BEARER,
-    SECRET,
-    Clock,
-    Outcome,
-    assert_shows_no_secret,
-    auth_for,
-    fields_for,
-    hurry,
-    raised_by,
-    token_living,
-)
+from tests.support.accounts import BEARER, SECRET, auth_for
+from tests.support.clocks import hurry, system_clock
+from tests.support.leaks import assert_shows_no_secret, raised_by
 from tests.support.processes import run_processes
+from tests.support.threads import Outcome
+from tests.support.tokens import token_living
 
 BASE = "https://gcp-us-east1.api.carto.com"
 
@@ -119,10 +114,11 @@ def test_a_credentials_file_gives_tokens_and_a_client(carto_sandbox: Sandbox, tm
     assert auth.get_carto_dw_client().project == project
 
 
-def test_the_default_files_are_the_seeds(carto_sandbox: Sandbox, tmp_path: Path, own_home: Path) -> None:
+def test_the_default_file_is_none_of_carto_auths_own(carto_sandbox: Sandbox, tmp_path: Path, own_home: Path) -> None:
     CartoAuth.from_m2m(carto_sandbox.write_credentials(tmp_path / "c.json")).get_access_token()
 
-    assert (own_home / ".carto-auth" / "token_m2m.json").exists()
+    names = {path.name for path in (own_home / ".carto-auth").iterdir() if path.suffix == ".json"}
+    assert names == {"tokens.json"}
 
 
 def test_without_the_cache_nothing_is_written(carto_sandbox: Sandbox, tmp_path: Path, own_home: Path) -> None:
@@ -163,7 +159,7 @@ def test_what_goes_wrong_is_typed_and_shows_no_secret(carto_sandbox: Sandbox, tm
 
 def test_a_given_token_is_used_until_its_expiration(tmp_path: Path) -> None:
     auth = CartoAuth("token", BASE, access_token=BEARER, expiration=time.time() + 600, cache_filepath=tmp_path / "t")
-    ended = CartoAuth("token", BASE, access_token=BEARER, expiration=time.time() - 1, cache_filepath=tmp_path / "u")
+    ended = CartoAuth("token", BASE, access_token=BEARER, expiration=time.time() - 86400, cache_filepath=tmp_path / "u")
 
     assert auth.get_access_token() == BEARER
     error = raised_by(ended.get_access_token)
@@ -174,14 +170,14 @@ def test_a_given_token_is_used_until_its_expiration(tmp_path: Path) -> None:
 def test_after_a_given_token_has_ended_the_client_fetches_its_own(
     carto_sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = Clock(monkeypatch, "auth", "tokens.source")
+    clock = system_clock(monkeypatch)
     fields = {name: value for name, value in carto_sandbox.account.items() if name != "auth_mode"}
     auth = CartoAuth(
         "m2m", access_token=BEARER, expiration=time.time() + 60, cache_filepath=tmp_path / "t.json", **fields
     )
     assert auth.get_access_token() == BEARER
 
-    clock.advance(60)
+    clock.advance(60 + 86400)  # it is used for the UTC offset of this machine longer
 
     assert auth.get_access_token().startswith("sandbox-carto-")
 
@@ -193,6 +189,53 @@ def test_an_expiration_of_another_type_is_a_typed_error(expiration: Any, tmp_pat
     assert isinstance(error, CredentialsError)
     assert "expiration" in str(error)
     assert_shows_no_secret(error)
+
+
+EXPIRATION_OF_CARTO_AUTH = """
+    import time, warnings
+    from datetime import datetime
+    from carto_auth_integrations import CartoAuth, CredentialsError
+    warnings.simplefilter("ignore")
+    expiration = int(datetime.utcnow().timestamp()) + 600  # as carto-auth computes it
+    auth = CartoAuth(expiration=expiration, **{fields!r})
+    try:
+        print(time.strftime("%z"), auth.get_access_token(), *auth.get_carto_dw_credentials())
+    except CredentialsError as error:
+        print(type(error).__name__, error)
+    """
+ZONES = {"Europe/Madrid": ("+0100", "+0200"), "Asia/Tokyo": ("+0900",), "America/New_York": ("-0400", "-0500")}
+
+
+@pytest.mark.parametrize("zone", ZONES)
+def test_an_expiration_in_the_local_time_of_carto_auth_is_used_and_a_401_decides(
+    carto_sandbox: Sandbox, tmp_path: Path, zone: str
+) -> None:
+    fields = {**carto_sandbox.account, "token_store": str(tmp_path / "tokens.json"), "access_token": BEARER}
+    fields["mode"] = fields.pop("auth_mode")
+
+    (output,) = run_processes(1, EXPIRATION_OF_CARTO_AUTH.format(fields=fields), TZ=zone)
+
+    offset, used, project, token = output.split()
+    assert offset in ZONES[zone]
+    assert used == BEARER, "it is not taken for expired"
+    assert (project, token[:11]) == (carto_sandbox.options.project_id, "sandbox-dw-"), "the 401 replaces it"
+    assert carto_sandbox.stats().count("token") == 1
+
+
+@pytest.mark.parametrize("zone", ZONES)
+def test_a_static_token_with_an_expiration_of_carto_auth_is_used_until_a_server_refuses_it(
+    carto_sandbox: Sandbox, tmp_path: Path, zone: str
+) -> None:
+    fields = {"mode": "token", "api_base_url": carto_sandbox.url, "token_store": "memory:"}
+    valid, invalid = ({**fields, "access_token": token} for token in (carto_sandbox.options.api_access_token, BEARER))
+
+    (used,) = run_processes(1, EXPIRATION_OF_CARTO_AUTH.format(fields=valid), TZ=zone)
+    (refused,) = run_processes(1, EXPIRATION_OF_CARTO_AUTH.format(fields=invalid), TZ=zone)
+
+    assert carto_sandbox.options.project_id in used
+    assert refused.startswith("ClientRejected")
+    assert "refused (401)" in refused
+    assert carto_sandbox.stats().count("dw_token", 401) > 0
 
 
 # Rejection
@@ -304,7 +347,7 @@ def test_after_a_logout_the_tokens_are_gone_here_and_in_the_store(
     auth.logout()
 
     assert json.loads((tmp_path / "tokens.json").read_text())["tokens"] == {}
-    assert auth._source.peek() is NO_TOKEN
+    assert auth.access_tokens.source.peek() is NO_TOKEN
     assert (auth.get_access_token(), auth.get_carto_dw_credentials()) != before
     assert carto_sandbox.stats().count("token") == 2
 
@@ -336,7 +379,9 @@ def test_its_repr_names_the_account_and_no_secret(carto_sandbox: Sandbox, auth: 
     token = auth.get_access_token()
     dw_token = auth.get_carto_dw_credentials()[1]
 
-    shown = repr(auth) + str(auth) + repr(vars(auth)) + repr(vars(auth._source)) + repr(vars(auth._warehouse_source()))
+    shown = repr(auth) + str(auth) + repr(vars(auth))
+    for tokens in (auth.access_tokens, auth.dw_tokens):
+        shown += repr(tokens) + repr(vars(tokens)) + repr(vars(tokens.source))
 
     assert repr(auth) == f"CartoAuth(mode='m2m', api_base_url='{carto_sandbox.url}', client_id='carto-sandbox-client')"
     for secret in (token, dw_token, carto_sandbox.options.client_secret):
@@ -409,20 +454,89 @@ def test_what_was_set_beside_the_account_travels_too() -> None:
 
     arrived = pickle.loads(pickle.dumps(auth))
 
-    assert arrived._settings == {"expiration": end, "use_cache": False, "open_browser": False}
+    assert arrived.access_tokens.settings == (end, False, False)
     assert arrived.get_access_token() == BEARER
 
 
-def test_a_subclass_stays_one() -> None:
-    class OurAuth(CartoAuth):
-        pass
+class PlainAuth(CartoAuth):
+    """A subclass without an `__init__`."""
 
-    globals()["OurAuth"] = OurAuth
-    OurAuth.__qualname__ = "OurAuth"
-    auth = OurAuth.from_mapping(fields_for("http://127.0.0.1:1", token_store="memory:"))
+    team = "maps"
 
-    assert type(auth) is OurAuth
-    assert type(pickle.loads(pickle.dumps(auth))) is OurAuth
+
+class TeamAuth(CartoAuth):
+    """A subclass with an argument of its own."""
+
+    def __init__(self, *args: Any, team: str = "maps", **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.team = team
+
+
+class KeywordAuth(CartoAuth):
+    """A subclass that takes keywords alone."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.team = "maps"
+
+
+class SeedAuth(CartoAuth):
+    """A subclass with the parameters of carto-auth 0.2.0, passed on by position."""
+
+    def __init__(
+        self,
+        mode: str,
+        api_base_url: str | None = None,
+        access_token: str | None = None,
+        expiration: int | None = None,
+        client_id: str | None = None,
+        client_secret: str | None = None,
+        cache_filepath: str | None = None,
+        use_cache: bool = True,
+        open_browser: bool = True,
+        org: str | None = None,
+    ) -> None:
+        given = (mode, api_base_url, access_token, expiration, client_id, client_secret)
+        super().__init__(*given, cache_filepath, use_cache, open_browser, org)
+        self.team = "maps"
+
+
+@pytest.mark.parametrize("kind", [PlainAuth, TeamAuth, KeywordAuth, SeedAuth])
+@pytest.mark.parametrize("way", ["from_m2m", "from_oauth", "from_env", "from_mapping", "pickle", "copy", "deepcopy"])
+def test_the_init_of_a_subclass_runs_however_it_is_created(
+    carto_sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Any], way: str
+) -> None:
+    for name, value in carto_sandbox.environment().items():
+        monkeypatch.setenv(name, value)
+    ways: dict[str, Callable[[], Any]] = {
+        "from_m2m": lambda: kind.from_m2m(carto_sandbox.write_credentials(tmp_path / "c.json"), tmp_path / "t.json"),
+        "from_oauth": lambda: kind.from_oauth(tmp_path / "t.json", api_base_url=carto_sandbox.url),
+        "from_env": kind.from_env,
+        "from_mapping": lambda: kind.from_mapping({**carto_sandbox.account, "token_store": str(tmp_path / "t.json")}),
+        "pickle": lambda: pickle.loads(pickle.dumps(kind.from_env())),
+        "copy": lambda: copy.copy(kind.from_env()),
+        "deepcopy": lambda: copy.deepcopy(kind.from_env()),
+    }
+
+    auth = ways[way]()
+
+    assert type(auth) is kind
+    assert auth.team == "maps"
+    assert auth.account.api_base_url == carto_sandbox.url
+    assert auth.account.auth_mode == ("oauth" if way == "from_oauth" else "m2m")
+    if way != "from_oauth":
+        assert auth.get_carto_dw_credentials()[0] == carto_sandbox.options.project_id
+
+
+def test_a_subclass_travels_to_another_process_and_its_init_runs_there(auth: CartoAuth, tmp_path: Path) -> None:
+    pickled = pickle.dumps(TeamAuth.from_account(auth.account))
+    token = auth.get_access_token()
+
+    (output,) = run_processes(
+        1, f"import pickle; auth = pickle.loads({pickled!r}); print(auth.team, auth.get_access_token())"
+    )
+
+    assert output == f"maps {token}"
 
 
 KINDS = [value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, CredentialsError)]
@@ -431,11 +545,15 @@ KINDS = [value for value in vars(errors).values() if inspect.isclass(value) and 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("travel", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))], ids=["copy", "pickle"])
 def test_an_error_arrives_as_it_was(kind: type[CredentialsError], travel: Callable[[Any], Any]) -> None:
-    error = travel(kind("what, where, next step", status=429, retry_after=7.0))
+    answer = {} if issubclass(kind, AccountError) else {"status": 429, "retry_after": 7.0, "scope": Scope.PROCESS}
+    made = kind("what, where, next step", **answer)
+
+    error = travel(made)
 
     assert type(error) is kind
     assert str(error) == "what, where, next step"
-    assert (error.status, error.retry_after) == (429, 7.0)
+    assert vars(error) == vars(made)
+    assert (error.status, error.retry_after) == (answer.get("status"), answer.get("retry_after"))
 
 
 # Dependencies
@@ -525,7 +643,7 @@ def test_a_token_store_is_shared_between_threads_that_make_their_own_objects(
 
 def test_a_login_that_was_adopted_is_given_without_a_request(tmp_path: Path) -> None:
     auth = CartoAuth.from_oauth(tmp_path / "t.json")
-    auth._source.adopt(token_living(3600, details={"api_base_url": BASE}))
+    auth.access_tokens.source.adopt(token_living(3600, details={"api_base_url": BASE}))
 
     assert auth.get_access_token() == BEARER
     assert auth.get_api_base_url() == BASE

@@ -1,9 +1,10 @@
-"""The one door to the network: bounded, retried where that helps, and silent about what it carries."""
+"""The HTTP client: bounded, retried where that helps, and no secret shown."""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import socket
 import ssl
 import subprocess
@@ -21,25 +22,18 @@ from carto_auth_integrations import http
 from carto_auth_integrations._version import __version__
 from carto_auth_integrations.account.secret import Secret
 from carto_auth_integrations.errors import CredentialsError, ServiceUnavailable
-from tests.support.core import (
-    BEARER,
-    PATIENCE,
-    SECRET,
-    Outcome,
-    Server,
-    answers,
-    assert_shows_no_secret,
-    hurry,
-    raised_by,
-    reply,
-    serving,
-)
+from carto_auth_integrations.waiting import Cancelled, Deadline
+from tests.support.accounts import BEARER, SECRET
+from tests.support.clocks import hurry
+from tests.support.leaks import assert_shows_no_secret, raised_by
 from tests.support.processes import run_processes
+from tests.support.servers import Server, answers, reply, serving
+from tests.support.threads import PATIENCE, Outcome
 
 FORM: dict[str, str | Secret] = {"client_id": "c", "client_secret": Secret(SECRET)}
 MINUTES = 60.0
 DRIP = 7.0
-"""Seconds of an answer that drips: several times what `_impatient` allows for a whole call."""
+"""Seconds of a response that drips: several times what `_impatient` allows for a whole call."""
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +43,7 @@ def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Time-outs of a fraction of a second, so that what hangs is given up within the test."""
+    """Set timeouts of a fraction of a second, so that what hangs is given up within the test."""
     monkeypatch.setattr(http, "CONNECT_TIMEOUT", 0.3)
     monkeypatch.setattr(http, "READ_TIMEOUT", 0.3)
     monkeypatch.setattr(http, "TOTAL_TIMEOUT", 1.5)
@@ -64,7 +58,7 @@ def get(url: str) -> http.Reply:
 
 
 def assert_typed(error: BaseException, url: str) -> None:
-    """Hold an error against what every error of the network owes: kind, place, next step, no secret, no chain."""
+    """Assert what every error of the network has: its type, the URL, the next step, no secret and no chain."""
     assert isinstance(error, ServiceUnavailable)
     assert str(error).startswith(("CARTO access token of c: ", "CARTO DW token of c: "))
     assert url in str(error)
@@ -72,6 +66,25 @@ def assert_typed(error: BaseException, url: str) -> None:
     assert error.__context__ is None
     assert error.__cause__ is None
     assert_shows_no_secret(error)
+
+
+@pytest.fixture
+def tls_server(tmp_path: Path) -> Iterator[tuple[Server, Path]]:
+    """Yield the URL and the certificate of a server with a self-signed certificate."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    command += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("needs openssl")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server = Server(answers(200, "{}"))
+    server._server.socket = context.wrap_socket(server._server.socket, server_side=True)
+    server.url = server.url.replace("http:", "https:")
+    yield server, certificate
+    server.stop()
 
 
 # What is sent
@@ -110,6 +123,22 @@ def test_netrc_does_not_replace_the_bearer(own_home: Path) -> None:
     assert "authorization" not in server.requests[1].headers
 
 
+def test_netrc_does_not_replace_the_bearer_over_https(
+    own_home: Path, tls_server: tuple[Server, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only with https are the files and variables of the environment looked at."""
+    server, certificate = tls_server
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    (own_home / ".netrc").write_text("default login someone password else\n")
+    (own_home / ".netrc").chmod(0o600)
+
+    get(server.url)
+    post(server.url)
+
+    assert server.requests[0].headers["authorization"] == f"Bearer {BEARER}"
+    assert "authorization" not in server.requests[1].headers
+
+
 def test_cookies_do_not_go_from_one_call_to_the_next() -> None:
     with serving(answers(200, "{}", Set_Cookie="session=1")) as server:
         get(server.url)
@@ -122,7 +151,7 @@ def test_cookies_do_not_go_from_one_call_to_the_next() -> None:
 
 
 @pytest.mark.parametrize("status", [200, 201, 204, 400, 401, 403, 404, 408, 418])
-def test_an_answer_below_500_is_given_as_it_is_and_not_repeated(status: int) -> None:
+def test_a_response_below_500_is_returned_and_the_call_not_repeated(status: int) -> None:
     with serving(answers(status, '{"a": "b"}')) as server:
         answer = post(server.url)
 
@@ -161,7 +190,7 @@ FIELDS = json.dumps(
 ).encode()
 
 
-def test_a_field_is_given_as_text_only_if_it_is_text() -> None:
+def test_text_returns_a_field_only_if_it_is_a_string() -> None:
     answer = http.Reply(200, {}, FIELDS)
 
     assert answer.text("text") == "value"
@@ -169,7 +198,7 @@ def test_a_field_is_given_as_text_only_if_it_is_text() -> None:
         assert answer.text(name) is None
 
 
-def test_a_field_is_given_as_a_number_if_it_is_finite_or_spells_one() -> None:
+def test_number_returns_a_field_if_it_is_finite_or_spells_a_number() -> None:
     answer = http.Reply(200, {}, FIELDS)
 
     assert answer.number("number") == 5.0
@@ -178,7 +207,7 @@ def test_a_field_is_given_as_a_number_if_it_is_finite_or_spells_one() -> None:
         assert answer.number(name) is None
 
 
-def test_a_field_is_given_as_a_secret_only_if_it_can_be_sent_as_a_bearer() -> None:
+def test_secret_returns_a_field_only_if_it_can_be_sent_as_a_bearer() -> None:
     answer = http.Reply(200, {}, FIELDS)
 
     assert answer.secret("text") == Secret("value")
@@ -187,13 +216,13 @@ def test_a_field_is_given_as_a_secret_only_if_it_can_be_sent_as_a_bearer() -> No
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"5", b"<html>", b"\xff\xfe", b"[" * 100_000])
-def test_an_answer_of_another_shape_has_no_fields(body: bytes) -> None:
+def test_a_body_that_is_no_json_object_has_no_fields(body: bytes) -> None:
     answer = http.Reply(200, {}, body)
 
     assert (answer.text("a"), answer.number("a"), answer.secret("a")) == (None, None, None)
 
 
-def test_an_answer_shows_its_status_and_type_and_nothing_of_its_body() -> None:
+def test_the_repr_of_a_response_shows_status_and_type_and_not_the_body() -> None:
     answer = http.Reply(200, {"Content-Type": "application/json; charset=utf-8"}, f'{{"token": "{SECRET}"}}'.encode())
 
     assert repr(answer) == "Reply(200, application/json)"
@@ -204,7 +233,7 @@ def test_an_answer_shows_its_status_and_type_and_nothing_of_its_body() -> None:
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-def test_a_failure_that_may_pass_is_tried_four_times(status: int) -> None:
+def test_a_call_that_fails_with_a_transient_status_is_made_four_times(status: int) -> None:
     with serving(answers(status, f'{{"error": "{SECRET}"}}')) as server:
         error = raised_by(lambda: post(server.url))
 
@@ -216,7 +245,7 @@ def test_a_failure_that_may_pass_is_tried_four_times(status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [501, 505, 507])
-def test_another_server_error_is_given_as_it_is(status: int) -> None:
+def test_another_server_error_is_returned(status: int) -> None:
     with serving(answers(status)) as server:
         assert post(server.url).status == status
     assert len(server.requests) == 1
@@ -244,7 +273,7 @@ def test_a_retry_logs_no_secret(caplog: pytest.LogCaptureFixture) -> None:
 
 @contextmanager
 def talking(talk: Callable[[socket.socket], None]) -> Iterator[str]:
-    """Run a server that speaks below HTTP: it reads the request's beginning and then does as told."""
+    """Run a server below HTTP: it reads the beginning of the request, then calls a function with the connection."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
@@ -337,11 +366,11 @@ def test_an_endpoint_that_says_nothing_is_given_up() -> None:
         error = Outcome(lambda: post(url)).settled()
 
     assert_typed(error, url)
-    assert "did not answer within" in str(error)
+    assert "did not answer" in str(error)
 
 
 def drip(head: bytes, piece: bytes) -> Callable[[socket.socket], None]:
-    """Give a talk that does not end for long and never pauses for as long as a read may take."""
+    """Return a response that goes on for long, and never pauses for as long as a read may take."""
 
     def talk(connection: socket.socket) -> None:
         connection.sendall(head)
@@ -363,7 +392,7 @@ def drip(head: bytes, piece: bytes) -> Callable[[socket.socket], None]:
         pytest.param(b"HTTP/1.1 200 OK\r\n", b"X-A: b\r\n", id="headers"),
     ],
 )
-def test_an_answer_that_drips_is_given_up_within_the_bound(head: bytes, piece: bytes) -> None:
+def test_a_response_that_drips_is_given_up_within_the_bound(head: bytes, piece: bytes) -> None:
     started = time.monotonic()
     with talking(drip(head, piece)) as url:
         error = Outcome(lambda: post(url)).settled()
@@ -398,7 +427,7 @@ def test_of_a_gzip_bomb_no_more_than_a_megabyte_is_unpacked() -> None:
     with serving(answers(200, bomb, Content_Encoding="gzip")) as server:
         reply = post(server.url)
 
-    assert len("".join(reply.lines())) < 2 * http.MAX_BODY
+    assert len(reply.raw()) < 2 * http.MAX_BODY
 
 
 def test_an_interruption_ends_a_call_that_hangs() -> None:
@@ -422,14 +451,14 @@ def test_an_interruption_ends_a_call_that_hangs() -> None:
 
 
 @pytest.mark.usefixtures("_impatient")
-def test_no_try_is_begun_that_could_not_end_within_the_bound() -> None:
+def test_no_attempt_is_made_after_the_bound() -> None:
     with serving(lambda _: time.sleep(2)) as server:
         started = time.monotonic()
         error = Outcome(lambda: post(server.url)).settled()
 
     assert_typed(error, server.url)
     assert time.monotonic() - started < MINUTES
-    assert len(server.requests) <= 3  # 0.3 s each, and 0.6 s kept for the last
+    assert len(server.requests) <= http.ATTEMPTS
 
 
 # Retry-After
@@ -537,7 +566,7 @@ def test_a_proxy_that_is_down_is_named_as_the_reason(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
-def test_what_goes_to_this_machine_in_plain_http_goes_through_no_proxy(
+def test_plain_http_to_this_machine_goes_through_no_proxy(
     monkeypatch: pytest.MonkeyPatch, proxy: Server, name: str
 ) -> None:
     for variable in ("NO_PROXY", "no_proxy"):
@@ -548,32 +577,14 @@ def test_what_goes_to_this_machine_in_plain_http_goes_through_no_proxy(
         try:
             post(server.url)
         except ServiceUnavailable:
-            pass  # what the proxy says; whether it was asked is the question
+            pass  # the response of the proxy; the test is about whether there was a request to it
 
     assert not proxy.requests
     assert len(server.requests) == 1
 
 
-@pytest.fixture
-def tls_server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """A server with a certificate of its own making."""
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
-    try:
-        subprocess.run(command, check=True, capture_output=True)
-    except FileNotFoundError:
-        pytest.skip("needs openssl")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    server = Server(answers(200, "{}"))
-    server._server.socket = context.wrap_socket(server._server.socket, server_side=True)
-    yield server.url.replace("http:", "https:"), certificate
-    server.stop()
-
-
-def test_an_untrusted_certificate_is_refused_at_once_with_the_way_out(tls_server: tuple[str, Path]) -> None:
-    url, _ = tls_server
+def test_an_untrusted_certificate_is_refused_at_once_and_the_variable_is_named(tls_server: tuple[Server, Path]) -> None:
+    url = tls_server[0].url
 
     error = raised_by(lambda: post(url))
 
@@ -583,24 +594,27 @@ def test_an_untrusted_certificate_is_refused_at_once_with_the_way_out(tls_server
 
 
 def test_a_private_ca_is_trusted_through_the_usual_variable(
-    tls_server: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
+    tls_server: tuple[Server, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url, certificate = tls_server
+    server, certificate = tls_server
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
 
-    assert post(url).status == 200
+    assert post(server.url).status == 200
 
 
 def test_a_ca_bundle_that_is_not_there_is_a_typed_error(
-    tls_server: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
+    tls_server: tuple[Server, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url, _ = tls_server
+    url = tls_server[0].url
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/no/such/file.pem")
 
-    assert_typed(raised_by(lambda: post(url)), url)
+    error = raised_by(lambda: post(url))
+
+    assert_typed(error, url)
+    assert "REQUESTS_CA_BUNDLE" in str(error)
 
 
-def test_a_token_that_no_header_can_hold_is_a_typed_error_that_does_not_show_it() -> None:
+def test_a_token_that_no_header_can_hold_is_a_typed_error_without_the_token() -> None:
     with serving(answers(200, "{}")) as server:
         error = raised_by(
             lambda: http.call("GET", server.url, purpose="CARTO DW token of c", bearer=Secret(f"{BEARER}\nX-A: b"))
@@ -608,3 +622,116 @@ def test_a_token_that_no_header_can_hold_is_a_typed_error_that_does_not_show_it(
 
     assert_typed(error, server.url)
     assert not server.requests
+
+
+# Deadlines
+
+
+def test_a_deadline_ends_the_retries() -> None:
+    with serving(answers(503, Retry_After="1")) as server:
+        started = time.monotonic()
+        with pytest.raises(TimeoutError, match=r"did not answer within 0\.5 s"):
+            http.call("GET", f"{server.url}/v3/x", purpose="CARTO DW token of c", deadline=Deadline(0.5))
+
+    assert 0.4 < time.monotonic() - started < PATIENCE
+    assert len(server.requests) == 1
+
+
+def test_a_deadline_ends_a_call_that_hangs() -> None:
+    with talking(lambda _: time.sleep(PATIENCE / 4)) as url:
+        started = time.monotonic()
+        with pytest.raises(TimeoutError, match=r"did not answer within 0\.5 s"):
+            http.call("GET", url, purpose="CARTO DW token of c", deadline=Deadline(0.5))
+
+    assert 0.4 < time.monotonic() - started < PATIENCE / 4
+
+
+def test_a_call_ends_when_its_deadline_is_cancelled() -> None:
+    deadline = Deadline()
+    with talking(lambda _: time.sleep(PATIENCE / 4)) as url:
+        threading.Timer(0.3, deadline.cancel).start()
+        started = time.monotonic()
+        with pytest.raises(Cancelled):
+            http.send(http.Request("GET", url), deadline)
+
+    assert time.monotonic() - started < PATIENCE / 4
+
+
+def test_a_body_is_not_read_to_its_end_once_its_deadline_is_cancelled() -> None:
+    deadline = Deadline()
+    pieces = iter([b"a" * http.CHUNK, b"b" * http.CHUNK])
+    body = http.Body(lambda _: next(pieces), 2 * http.CHUNK, deadline)
+
+    assert len(body) == 2 * http.CHUNK
+    assert body.read() == b"a" * http.CHUNK
+    deadline.cancel()
+    with pytest.raises(OSError, match="given up"):
+        body.read()
+
+
+# Tokens and 401
+
+
+def with_tokens(server: Server, *tokens: str) -> tuple[http.Reply, list[str]]:
+    """Make a call with tokens, one after the other; return the response and the rejected tokens."""
+    left, rejected = list(tokens), []
+
+    def get_token() -> Secret:
+        return Secret(left.pop(0) if len(left) > 1 else left[0])
+
+    def attempt(token: Secret) -> http.Reply:
+        return http.call("GET", server.url, purpose="CARTO DW token of c", bearer=token)
+
+    return http.authorized(get_token, rejected.append, attempt), rejected
+
+
+def test_a_refused_token_is_replaced_at_most_twice() -> None:
+    with serving(answers(401, "{}")) as server:
+        answer, rejected = with_tokens(server, "first", "second", "third", "fourth")
+
+    assert answer.status == 401
+    assert rejected == ["first", "second"]
+    assert [request.headers["authorization"] for request in server.requests] == [
+        "Bearer first",
+        "Bearer second",
+        "Bearer third",
+    ]
+
+
+def test_a_refused_token_that_has_no_replacement_is_not_sent_again() -> None:
+    with serving(answers(401, "{}")) as server:
+        answer, rejected = with_tokens(server, "only")
+
+    assert (answer.status, rejected, len(server.requests)) == (401, ["only"], 1)
+
+
+# Connections
+
+
+def test_a_connection_is_used_again() -> None:
+    connections: set[int] = set()
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.protocol_version = "HTTP/1.1"
+        handler.close_connection = False
+        connections.add(handler.client_address[1])
+        reply(handler, 200, "{}")
+
+    with serving(answer) as server:
+        for _ in range(3):
+            get(server.url)
+
+    assert len(connections) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_has_connections_of_its_own() -> None:
+    with serving(answers(200, "{}")) as server:
+        get(server.url)
+        ours = http._session(server.url)
+        assert http._session(server.url) is ours
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if http._session(server.url) is not ours else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

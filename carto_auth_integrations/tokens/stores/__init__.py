@@ -1,63 +1,40 @@
-"""Where tokens rest between processes: a file (the default), memory alone, or Redis for a fleet."""
+"""Where tokens are kept between processes: in a file (the default), in memory, or in Redis for many hosts."""
 
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from ...account.secret import Secret
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Protocol
+    from .base import TokenStore
 
-    from ..token import Entry
+DEFAULT = os.path.join("~", ".carto-auth", "tokens.json")
+"""The default file, beside those of CARTO's own carto-auth (token.json, token_m2m.json, token_oauth.json)."""
 
-    class StoreLock(Protocol):
-        """A lock that is held; its process's death releases it."""
-
-        def release(self) -> None:
-            """Let the next one in. Never raises."""
-
-    class TokenStore(Protocol):
-        """What a `TokenSource` asks of a store. No method raises: a broken store costs a request, no failure."""
-
-        def read(self, key: str) -> Entry:
-            """Give what is stored under a fingerprint; an empty entry if nothing trustworthy is."""
-
-        def write(self, key: str, entry: Entry) -> None:
-            """Store an entry in place of the one before, atomically."""
-
-        def forget(self, key: str) -> None:
-            """Drop what is stored under a fingerprint."""
-
-        def try_lock(self, key: str) -> StoreLock | None:
-            """Take the lock around a token request without waiting; None while another one holds it."""
-
-        def describe(self) -> str:
-            """Name the place for people; no password."""
-
-
-_DEFAULT_FILES = {"m2m": "token_m2m.json", "oauth": "token_oauth.json", "token": "token.json"}
 _opened: dict[Secret, TokenStore] = {}
 
 
-def open_store(place: str | None, mode: str) -> TokenStore:
-    """Give the store of a place: the same object for the same place, all through the process.
+def open_store(place: str | None) -> TokenStore:
+    """Return the store of a place: the same object for the same place in this process.
 
     Args:
-        place: A file's path, `memory:` or `redis://…`; None for the default file of the mode in `~/.carto-auth/`.
-        mode: The account's mode, `m2m`, `oauth` or `token`.
+        place: A file's path, `memory:` or `redis://…`; None for the default file.
 
     Raises:
-        InvalidField: If the place has an unknown scheme.
+        InvalidField: If the place is a URL that Redis does not understand.
     """
-    where = Secret(os.path.join("~", ".carto-auth", _DEFAULT_FILES[mode]) if place is None else place)
-    del place  # a password in it is in no local when an error shows them
+    where = Secret(DEFAULT if place is None else place)
+    del place  # a password in it would show in the locals of a traceback
     scheme = where.reveal().partition(":")[0].lower()
     if scheme not in ("memory", "redis", "rediss"):
-        where = Secret(
-            os.path.abspath(os.path.expanduser(where.reveal().removeprefix("file://").removeprefix("file:")))
-        )
+        where = Secret(os.path.expanduser(where.reveal().removeprefix("file://").removeprefix("file:")))
+        if where.reveal().startswith("~"):  # no HOME, and the user has no entry in the password database
+            _warn_of_no_home(where.reveal())
+            where, scheme = Secret("memory:"), "memory"
+        else:
+            where = Secret(os.path.abspath(where.reveal()))
     store = _opened.get(where)
     if store is None:
         store = _opened.setdefault(where, _make(where, scheme))
@@ -76,3 +53,14 @@ def _make(place: Secret, scheme: str) -> TokenStore:
     from .file import FileStore
 
     return FileStore(place.reveal())
+
+
+def _warn_of_no_home(path: str) -> None:
+    if Secret("memory:") in _opened:
+        return
+    from logging import getLogger
+
+    getLogger(__name__).warning(
+        "this user has no home directory for the token store %s: tokens stay in memory; set HOME or CARTO_TOKEN_STORE",
+        path,
+    )

@@ -1,7 +1,8 @@
 """Tokens in a file that all processes of a host share: one file, many credentials, each under its fingerprint.
 
-Beside `token.json` lie `token.json.lock`, held while the file is written, and one `token.json.<fingerprint>.lock` per
-credential, held while its token is requested. Both are locks of the operating system: they end with their process.
+Beside `tokens.json` there are `tokens.json.lock`, held while the file is written, and one
+`tokens.json.<fingerprint>.lock` per credential, held while its token is requested. Both are locks of the operating
+system: they end with their process.
 """
 
 from __future__ import annotations
@@ -9,47 +10,50 @@ from __future__ import annotations
 import json
 import os
 import stat
-import time
+from typing import TYPE_CHECKING
 
+from ..clock import SYSTEM
 from ..token import Entry
-from .memory import NoLock
+from .base import NoLock
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
-    from . import StoreLock
+    from ..clock import Clock
+    from ..token import Record
+    from .base import StoreLock
 
 FORMAT = 1
 MAX_SIZE = 4 * 1024 * 1024
-"""Bytes; a thousand credentials fit into a tenth of it, so a larger file is not ours."""
+"""Bytes. A thousand credentials take a tenth of it, so a larger file is not a token store."""
 WRITE_LOCK_TIMEOUT = 5.0
-"""Seconds to wait for other writers: each needs about a millisecond, so whoever needs longer is stuck."""
+"""Seconds to wait for other writers. Each needs about a millisecond, so one that needs longer is stuck."""
 
 
 class FileStore:
     """A store in one JSON file, readable by its owner alone and replaced atomically.
 
-    A file that is corrupt, of another program, of another user or readable by others is not believed and in the end
-    replaced; where nothing can be written, tokens live in memory. Each of these is one WARNING per process.
+    A file that is corrupt, of another user or readable by others is not trusted, and is replaced. Where nothing can be
+    written, tokens stay in memory. Each of these is one WARNING per process. A cache file of carto-auth is left alone:
+    this store then lies beside it, as `<name>.integrations.json`.
 
     Args:
-        path: Absolute path of the file. Its directory is made if need be, for its owner alone.
+        path: Absolute path of the file. Its directory is created if need be, for its owner alone.
+        clock: The time.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, clock: Clock = SYSTEM) -> None:
         self.path = path
         self._draft = f"{path}.tmp"
+        self._clock = clock
         self._warned: set[str] = set()
 
     def read(self, key: str) -> Entry:
-        """Give what is stored under a fingerprint; an empty entry if nothing trustworthy is."""
+        """Return what is stored under a fingerprint; an empty entry if nothing trustworthy is."""
         if os.path.lexists(self._draft):
             self._sweep()
-        return Entry.from_record(self._load().get(key), time.time())
+        return Entry.from_record(self._load().get(key), self._clock.time())
 
     def write(self, key: str, entry: Entry) -> None:
-        """Store an entry in place of the one before, atomically."""
+        """Store an entry in place of the previous one, atomically."""
         self._change(key, entry.record())
 
     def forget(self, key: str) -> None:
@@ -58,14 +62,14 @@ class FileStore:
             self._change(key, None)
 
     def try_lock(self, key: str) -> StoreLock | None:
-        """Take the lock around a token request without waiting; None while another process holds it."""
+        """Return the lock around a token request, without waiting; None while another process holds it."""
         return self._locked(f"{self.path}.{key[:16]}.lock", timeout=0)
 
     def describe(self) -> str:
-        """Name the place."""
+        """Return the place for people to read."""
         return self.path
 
-    def _load(self) -> dict[str, Any]:
+    def _load(self) -> Record:
         try:
             descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         except FileNotFoundError:
@@ -74,24 +78,22 @@ class FileStore:
             self._warn(f"cannot be read ({error.strerror})")
             return {}
         try:
-            distrust = _distrust(os.fstat(descriptor))
-            if distrust:
-                self._warn(distrust)
-                return {}
-            with open(descriptor, "rb", closefd=False) as file:
-                content = json.loads(file.read())
-        except (ValueError, RecursionError, OSError):
-            content = None
+            distrust, content = _distrust(os.fstat(descriptor)), _parse(descriptor)
         finally:
             os.close(descriptor)
-        if not isinstance(content, dict):
-            self._warn("is not JSON")
+        if isinstance(content, dict) and "format" not in content and "access_token" in content:
+            # carto-auth's, which anyone may read: it does not say whose token it holds
+            root, extension = os.path.splitext(self.path)
+            self.path = f"{root}.integrations{extension}"
+            self._draft = f"{self.path}.tmp"
+            return self._load()
+        if distrust or not isinstance(content, dict):
+            self._warn(distrust or "is not JSON")
             return {}
         tokens = content.get("tokens")
-        # anything else is carto-auth's own cache, which does not say whose token it holds, or a later format
         return tokens if content.get("format") == FORMAT and isinstance(tokens, dict) else {}
 
-    def _change(self, key: str, record: dict[str, Any] | None) -> None:
+    def _change(self, key: str, record: Record | None) -> None:
         try:
             os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
             lock = self._locked(f"{self.path}.lock", timeout=WRITE_LOCK_TIMEOUT)
@@ -99,7 +101,9 @@ class FileStore:
                 self._warn("is locked by another process; tokens stay in memory")
                 return
             try:
-                tokens = {name: kept for name, kept in self._load().items() if name != key and _is_worth_keeping(kept)}
+                now = self._clock.time()
+                kept = self._load().items()
+                tokens = {name: each for name, each in kept if name != key and _is_worth_keeping(each, now)}
                 if record is not None:
                     tokens[key] = record
                 self._replace(json.dumps({"format": FORMAT, "tokens": tokens}).encode())
@@ -109,7 +113,7 @@ class FileStore:
             self._warn(f"cannot be written ({error.strerror}); tokens stay in memory")
 
     def _replace(self, content: bytes) -> None:
-        """Write a draft beside the file and move it into place: a reader sees the old content or the new."""
+        """Write a draft beside the file and rename it: a reader sees the old content or the new."""
         self._remove_draft()
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
         try:
@@ -121,13 +125,13 @@ class FileStore:
             raise
 
     def _sweep(self) -> None:
-        """Remove the draft of a writer that was killed; one that is alive holds the lock."""
+        """Remove the draft of a writer that was killed. A writer that is alive holds the lock."""
         lock = self._locked(f"{self.path}.lock", timeout=0)
         if lock is None:
             return
         try:
             self._remove_draft()
-        except OSError:  # not ours to remove; nobody reads it
+        except OSError:  # it may not be removed; nothing reads it
             pass
         finally:
             lock.release()
@@ -148,7 +152,9 @@ class FileStore:
         except Timeout:
             return None
         except (OSError, NotImplementedError) as error:
-            self._warn(f"cannot be locked ({getattr(error, 'strerror', None) or error}); processes ask each for itself")
+            self._warn(
+                f"cannot be locked ({getattr(error, 'strerror', None) or error}); each process requests its own token"
+            )
             return NoLock()
         return lock
 
@@ -161,14 +167,27 @@ class FileStore:
         getLogger(__name__).warning("token store %s %s", self.path, what)
 
 
+def _parse(descriptor: int) -> object:
+    """Return the content of a file; None if it is not JSON, and for what should not be read at all."""
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_SIZE:
+        return None
+    try:
+        with open(descriptor, "rb", closefd=False) as file:
+            content: object = json.loads(file.read())
+    except (ValueError, RecursionError, OSError):
+        return None
+    return content
+
+
 def _distrust(status: os.stat_result) -> str | None:
-    """Say why a file is not to be believed."""
+    """Return why a file is not trusted; None if it is."""
     if not stat.S_ISREG(status.st_mode):
         return "is not a regular file"
     if status.st_size > MAX_SIZE:
         return "is too large to be a token store"
     if os.name != "posix":
-        return None  # Windows keeps a home folder to its owner by access lists, which a mode does not show
+        return None  # Windows protects a home directory by access lists, which a mode does not show
     if status.st_uid != os.geteuid():
         return "belongs to another user and is ignored"
     if stat.S_IMODE(status.st_mode) & 0o077:
@@ -176,9 +195,8 @@ def _distrust(status: os.stat_result) -> str | None:
     return None
 
 
-def _is_worth_keeping(record: object) -> bool:
-    """Tell whether a stored entry can still serve anyone."""
-    now = time.time()
+def _is_worth_keeping(record: object, now: float) -> bool:
+    """Whether a stored entry is still of use."""
     entry = Entry.from_record(record, now)
     if entry.token and (entry.token.is_valid(now) or entry.token.refresh_token):
         return True

@@ -1,33 +1,28 @@
-"""Tokens that live no longer than the process: for `use_cache=False` and `memory:`."""
+"""Tokens in memory, for `use_cache=False` and `memory:`."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ..token import Entry
+from .base import NoLock
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from . import StoreLock
-
-
-class NoLock:
-    """A lock where there is nobody to lock out, or no way to."""
-
-    def release(self) -> None:
-        """Release nothing."""
+    from .base import StoreLock
 
 
 class MemoryStore:
-    """A store of this process alone. A child of a fork keeps what its parent had; the tokens still serve."""
+    """A store of this process alone. The child of a fork keeps what its parent had."""
 
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
 
     def read(self, key: str) -> Entry:
-        """Give what is stored under a fingerprint."""
+        """Return what is stored under a fingerprint."""
         return self._entries.get(key) or Entry()
 
     def write(self, key: str, entry: Entry) -> None:
-        """Store an entry in place of the one before."""
+        """Store an entry in place of the previous one."""
         self._entries[key] = entry
 
     def forget(self, key: str) -> None:
@@ -35,9 +30,9 @@ class MemoryStore:
         self._entries.pop(key, None)
 
     def try_lock(self, key: str) -> StoreLock | None:
-        """Give a lock at once: the `TokenSource` keeps the threads of this process apart already."""
+        """Return a lock at once: the `TokenSource` already keeps the threads of this process apart."""
         return NoLock()
 
     def describe(self) -> str:
-        """Name the place."""
+        """Return the place for people to read."""
         return "memory"

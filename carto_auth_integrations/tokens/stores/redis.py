@@ -5,30 +5,30 @@ from __future__ import annotations
 import json
 import threading
 import time
+from typing import TYPE_CHECKING
 
 from ...account.fields import without_password
 from ...errors import InvalidField, MissingDependency
 from ..token import Entry
-from .memory import NoLock
+from .base import NoLock
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from ...account.secret import Secret
-    from . import StoreLock
+    from .base import StoreLock
 
 PREFIX = "carto-auth:"
 LOCK_LEASE = 5.0
-"""Seconds after which the lock of a host that died is free again; a living holder renews it in a third of that."""
+"""Seconds after which the lock of a host that died is free again. A living holder renews it after a third of that."""
 KEEP_EXPIRED = 30 * 86400
 """Seconds that an entry with a refresh token outlives its access token."""
 SOCKET_TIMEOUT = 2.0
-"""Seconds for Redis to answer: it is near, and the token request can do without it."""
+"""Seconds for Redis to answer. It is near, and a token can be requested without it."""
 
 
 class RedisStore:
-    """A store in Redis. While Redis cannot be reached, tokens live in memory: one WARNING per outage, no failure.
+    """A store in Redis. While Redis cannot be reached, tokens stay in memory: one WARNING per outage, no failure.
 
     Args:
         url: `redis://host:port/db` or `rediss://…`; a user and password in it are not shown.
@@ -55,7 +55,7 @@ class RedisStore:
         self._in_outage = False
 
     def read(self, key: str) -> Entry:
-        """Give what is stored under a fingerprint; an empty entry if nothing trustworthy is."""
+        """Return what is stored under a fingerprint; an empty entry if nothing trustworthy is."""
         value = self._ask("get", f"{PREFIX}{key}")
         try:
             return Entry.from_record(json.loads(value or "null"), time.time())
@@ -63,7 +63,7 @@ class RedisStore:
             return Entry()
 
     def write(self, key: str, entry: Entry) -> None:
-        """Store an entry in place of the one before; Redis drops it when it can no longer serve."""
+        """Store an entry in place of the previous one; Redis drops it when it is no longer of use."""
         self._ask("set", f"{PREFIX}{key}", json.dumps(entry.record()), px=_lifetime(entry))
 
     def forget(self, key: str) -> None:
@@ -71,7 +71,7 @@ class RedisStore:
         self._ask("delete", f"{PREFIX}{key}")
 
     def try_lock(self, key: str) -> StoreLock | None:
-        """Take the lock around a token request without waiting; None while another one holds it."""
+        """Return the lock around a token request, without waiting; None while another process holds it."""
         from redis.exceptions import RedisError
 
         lock = self._redis.lock(f"{PREFIX}{key}:lock", timeout=LOCK_LEASE, blocking=False, thread_local=False)
@@ -82,7 +82,7 @@ class RedisStore:
             return NoLock()
 
     def describe(self) -> str:
-        """Name the place; no password."""
+        """Return the place for people to read; no password."""
         return self._place
 
     def _ask(self, command: str, *args: Any, **options: Any) -> Any:
@@ -115,7 +115,7 @@ class _Lease:
         self._released = threading.Event()
         try:
             threading.Thread(target=self._renew, name="carto-lease", daemon=True).start()
-        except RuntimeError:  # no thread to be had: the lease runs out in the middle of a slow request, at worst
+        except RuntimeError:  # the system gives no thread: at worst, the lease runs out during a slow request
             pass
 
     def _renew(self) -> None:
@@ -124,24 +124,24 @@ class _Lease:
         while not self._released.wait(LOCK_LEASE / 3):
             try:
                 self._lock.reacquire()
-            except LockError:  # lost: someone else may ask as well, which costs one request
+            except LockError:  # lost: another process may request a token as well
                 return
-            except RedisError:  # slow just now; the lease has time for another try
+            except RedisError:  # slow just now; there is time for another attempt
                 continue
 
     def release(self) -> None:
-        """Let the next one in."""
+        """Release the lock."""
         from redis.exceptions import RedisError
 
         self._released.set()
         try:
             self._lock.release()
-        except RedisError:  # it has run out meanwhile
+        except RedisError:  # it has run out already
             pass
 
 
 def _lifetime(entry: Entry) -> int:
-    """Give the milliseconds after which an entry serves nobody."""
+    """Return the milliseconds after which an entry is no longer of use."""
     now = time.time()
     ends = [now + 1]
     if entry.token:

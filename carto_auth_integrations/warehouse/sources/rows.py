@@ -1,23 +1,29 @@
-"""From tables, frames, batches and rows to one stream of Arrow batches, geometry as WKT, whatever the source was."""
+"""Convert tables, data frames, batches and rows to one stream of Arrow batches with geometry as WKT."""
 
 from __future__ import annotations
 
+import datetime
 import itertools
+from bisect import bisect_left
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from ...errors import MissingDependency
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from typing import Any
+    from types import ModuleType
+    from typing import Any, TypeAlias
 
     import pyarrow
 
+    GeometryColumns: TypeAlias = Mapping[str, object]
+
 ROWS_PER_BATCH = 10_000
-"""Rows of Python dicts that become one Arrow batch: a few megabytes."""
+"""Number of dicts that become one Arrow batch: a few megabytes."""
 WGS84 = ("EPSG:4326", "OGC:CRS84")
-"""What BigQuery's GEOGRAPHY is in: longitude and latitude on this ellipsoid."""
+"""Names of the reference system of BigQuery's GEOGRAPHY: longitude and latitude on the WGS 84 ellipsoid."""
 
 SIMPLE_TYPES = {
     "is_boolean": "BOOLEAN",
@@ -30,7 +36,7 @@ SIMPLE_TYPES = {
     "is_date": "DATE",
     "is_time": "TIME",
 }
-"""Tests of `pyarrow.types`, and the BigQuery type of what passes them."""
+"""BigQuery types by the predicate of `pyarrow.types` that recognizes the Arrow type."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +44,9 @@ class Batches:
     """A stream of Arrow batches.
 
     Attributes:
-        schema: Their schema, geometry columns as strings.
-        geography: The columns that hold geometry, as WKT.
-        stream: The batches; read once.
+        schema: The schema of every batch; geometry columns are strings.
+        geography: The names of the geometry columns, which hold WKT.
+        stream: The batches; can be read once.
     """
 
     schema: pyarrow.Schema
@@ -48,312 +54,252 @@ class Batches:
     stream: Iterator[pyarrow.RecordBatch]
 
 
-def batches_of(source: Any, geometry: Sequence[str] = (), crs: Any = None) -> Batches | None:
-    """Give the batches of anything that holds rows; None if it is nothing of the kind.
+def batches_of(source: Any, geometry: Sequence[str] = (), crs: object = None) -> Batches | None:
+    """Return a source of rows as Arrow batches, or None if the source is of another kind.
+
+    Only the first rows are read here. An error in later ones is raised while the stream is read.
 
     Args:
         source: A pyarrow Table, RecordBatch or RecordBatchReader, a pandas DataFrame or GeoDataFrame, or an iterable
-            of dicts, batches or frames.
-        geometry: Further columns that hold geometry, as WKB, WKT or shapely objects.
-        crs: The reference system of these columns; None for longitude and latitude.
+            of dicts, tables, batches or data frames.
+        geometry: Names of columns that hold geometry as WKB, WKT or shapely objects. The geometry columns of a
+            GeoDataFrame are found without it.
+        crs: The reference system of the columns in `geometry`; None for longitude and latitude.
 
     Raises:
-        TypeError: If what an iterable yields holds no rows.
-        ValueError: If it has no rows to learn the columns from.
+        TypeError: If an iterable yields something that holds no rows.
+        ValueError: If an iterable is empty, so that its columns are unknown, or if the data does not fit together.
+        MissingDependency: If a package that this source needs is not installed.
     """
-    arrow = required("pyarrow")
-    table = _table(source, geometry)
-    if table is not None:
-        systems = {**_systems_of(source), **dict.fromkeys(geometry, crs)}
-        return _as_wkt(table.schema, iter(table.to_batches()), systems)
+    columns = dict.fromkeys(geometry, crs)
+    if _is_table(source):
+        return _batches_of_tables(iter([source]), columns)
+    if isinstance(source, required("pyarrow").RecordBatchReader):
+        return with_wkt(source.schema, source, columns)
     if isinstance(source, (str, bytes)) or not hasattr(source, "__iter__"):
         return None
-    if isinstance(source, arrow.RecordBatchReader):
-        return _as_wkt(source.schema, iter(source), dict.fromkeys(geometry, crs))
     items = iter(source)
-    nothing = object()
-    first = next(items, nothing)
-    if first is nothing:
+    head = list(itertools.islice(items, 1))
+    if not head:
+        raise ValueError("The source has no rows, so its columns are unknown: pass at least one row, or skip the load.")
+    is_row = hasattr(head[0], "keys") and hasattr(head[0], "__getitem__") and not _is_table(head[0])
+    return (_batches_of_dicts if is_row else _batches_of_tables)(_prepend(head, items), columns)
+
+
+def with_wkt(schema: pyarrow.Schema, stream: Iterable[pyarrow.RecordBatch], geometry: GeometryColumns) -> Batches:
+    """Convert geometry columns to WKT in longitude and latitude, and dictionary columns to their values.
+
+    `geometry` has the name of each geometry column and its reference system: whatever `pyproj.CRS.from_user_input`
+    accepts, or None for longitude and latitude. Batches are converted one at a time, as the result is read.
+
+    Raises:
+        ValueError: If a geometry column does not exist, or pyproj does not know its reference system.
+    """
+    arrow = required("pyarrow")
+    transforms = {name: _to_wgs84(crs) for name, crs in geometry.items()}
+    if missing := [name for name in geometry if name not in schema.names]:
         raise ValueError(
-            "The source has no rows, so there are no columns to load: give one at least, or skip the load."
+            f"There is no column {missing[0]} to use as geometry; the columns are {', '.join(schema.names)}."
         )
-    items = _all_of([first], items)
-    if hasattr(first, "keys") and hasattr(first, "__getitem__") and _table(first) is None:
-        return _of_dicts(items, dict.fromkeys(geometry, crs))
-    return _of_tables(first, items, geometry, crs)
+
+    def plain(field: pyarrow.Field) -> pyarrow.Field:
+        if field.name in geometry or field.type == arrow.null():  # BigQuery has no null columns
+            return field.with_type(arrow.string())
+        return field.with_type(field.type.value_type) if arrow.types.is_dictionary(field.type) else field
+
+    def converted() -> Iterator[pyarrow.RecordBatch]:
+        for batch in stream:
+            columns = [
+                _wkt(field.name, column, transforms[field.name]) if field.name in geometry else column.cast(field.type)
+                for field, column in zip(target, batch.columns, strict=True)
+            ]
+            yield arrow.RecordBatch.from_arrays(columns, schema=target)
+
+    target = arrow.schema([plain(field) for field in schema])
+    return Batches(target, frozenset(geometry), converted())
 
 
-def _all_of(first: list[Any], items: Iterator[Any]) -> Iterator[Any]:
-    yield first.pop()  # and not held to the end: it may be a large batch
-    yield from items
+def bigquery_schema(batches: Batches) -> list[dict[str, object]]:
+    """Return the schema of a stream of batches as BigQuery's REST API writes its fields.
+
+    https://cloud.google.com/bigquery/docs/reference/rest/v2/tables#TableFieldSchema
+
+    Raises:
+        ValueError: If BigQuery does not support the type of a column.
+    """
+    return [
+        {"name": field.name, "type": "GEOGRAPHY"} if field.name in batches.geography else _bigquery_field(field)
+        for field in batches.schema
+    ]
 
 
-def bigquery_schema(batches: Batches) -> list[Any]:
-    """Give the BigQuery schema of a stream of batches."""
-    return [_bigquery_field(field, batches.geography) for field in batches.schema]
-
-
-def required(module: str) -> Any:
-    """Import a package that loading needs.
+def required(module: str) -> ModuleType:
+    """Import and return a module that loading needs.
 
     Raises:
         MissingDependency: If it is not installed (an `ImportError`).
     """
-    from importlib import import_module
-
     try:
         return import_module(module)
     except ImportError:
-        extra = 'pip install "carto-auth-integrations[load]"'
-        raise MissingDependency(f"{module} is not installed, which this source needs: {extra}.") from None
+        install = 'pip install "carto-auth-integrations[load]"'
+        raise MissingDependency(f"This source needs {module}, which is not installed: {install}.") from None
 
 
-def to_wgs84(crs: Any) -> Any:
-    """Give what turns coordinates of a reference system into longitude and latitude; None if they are that already.
+def _prepend(first: list[Any], items: Iterator[Any]) -> Iterator[Any]:
+    """Yield the elements of `first` without keeping a reference to them, since batches may be large, then the items."""
+    while first:
+        yield first.pop(0)
+    yield from items
 
-    Raises:
-        ValueError: If nobody knows that reference system.
-        MissingDependency: If it is another one and pyproj is not installed.
-    """
+
+def _is_table(source: object) -> bool:
+    arrow = required("pyarrow")
+    is_frame = type(source).__name__ in ("DataFrame", "GeoDataFrame") and hasattr(source, "columns")
+    return is_frame or isinstance(source, (arrow.Table, arrow.RecordBatch))
+
+
+def _batches_of_tables(items: Iterator[Any], geometry: GeometryColumns) -> Batches:
+    """Convert tables, batches or data frames; the first one sets the columns, their types and reference systems."""
+    first, columns = _table_of(next(items), geometry, 1)
+    schema = first.schema
+
+    def later() -> Iterator[pyarrow.RecordBatch]:
+        for number, item in enumerate(items, start=2):
+            table, systems = _table_of(item, geometry, number)
+            if systems != columns:
+                raise ValueError(
+                    f"Piece {number} of the source does not have the reference system of the first piece: convert it."
+                )
+            yield from _cast(table, schema, number).to_batches()
+
+    return with_wkt(schema, _prepend(first.to_batches(), later()), columns)
+
+
+def _table_of(source: Any, geometry: GeometryColumns, number: int) -> tuple[pyarrow.Table, GeometryColumns]:
+    """Return a piece of a source as a table without shapely objects, and all its geometry columns."""
+    arrow = required("pyarrow")
+    if not _is_table(source):
+        kind = type(source).__name__
+        raise TypeError(f"Piece {number} of the source must be a dict, an Arrow batch or a data frame, not {kind}.")
+    if isinstance(source, arrow.Table):
+        return source, geometry
+    if isinstance(source, arrow.RecordBatch):
+        return arrow.Table.from_batches([source]), geometry
+    found = {str(name): source[name].crs for name, dtype in source.dtypes.items() if str(dtype) == "geometry"}
+    if None in found.values():
+        name = next(name for name, crs in found.items() if crs is None)
+        raise ValueError(f"Column {name} has no reference system: set it, for example with set_crs('EPSG:4326').")
+    columns = {**found, **geometry}
+    frame = required("pandas").DataFrame(source)
+    for name in columns.keys() & set(frame.columns):
+        frame[name] = _shapes_to_wkb(source[name].to_numpy())
+    return arrow.Table.from_pandas(frame, preserve_index=False), columns
+
+
+def _cast(table: pyarrow.Table, schema: pyarrow.Schema, number: int) -> pyarrow.Table:
+    """Convert the columns of a piece to the order and the types of the first piece."""
+    arrow = required("pyarrow")
+    if different := ", ".join(sorted(set(table.schema.names) ^ set(schema.names))):
+        raise ValueError(f"Piece {number}: only it or the first piece, but not both, has the columns {different}.")
+    columns = []
+    for name, kind in zip(schema.names, schema.types, strict=True):
+        try:
+            columns.append(table.column(name).cast(kind))
+        except (arrow.ArrowInvalid, arrow.ArrowNotImplementedError):
+            raise ValueError(
+                f"Piece {number}: column {name} does not fit {kind}, its type in the first piece."
+            ) from None
+    return arrow.Table.from_arrays(columns, schema=schema)
+
+
+def _batches_of_dicts(rows: Iterator[Mapping[str, object]], geometry: GeometryColumns) -> Batches:
+    """Convert dicts; the first `ROWS_PER_BATCH` set the columns, and a later row may lack a column, but not add one."""
+    arrow = required("pyarrow")
+    chunks = iter(lambda: [dict(row) for row in itertools.islice(rows, ROWS_PER_BATCH)], [])
+    head = next(chunks)
+    names = list(dict.fromkeys(itertools.chain.from_iterable(head)))
+    shapes = [name for name in names if any(hasattr(type(row.get(name)), "__geo_interface__") for row in head)]
+    columns = {**dict.fromkeys(shapes), **geometry}
+    first = _batch_of_dicts(head, dict.fromkeys(names), columns, 1)
+    types = {field.name: arrow.string() if field.type == arrow.null() else field.type for field in first.schema}
+    later = (
+        _batch_of_dicts(chunk, types, columns, number * ROWS_PER_BATCH + 1)
+        for number, chunk in enumerate(chunks, start=1)
+    )
+    return with_wkt(arrow.schema(types), _prepend([first], later), columns)
+
+
+def _batch_of_dicts(
+    rows: list[dict[str, object]],
+    types: Mapping[str, pyarrow.DataType | None],
+    geometry: GeometryColumns,
+    first_row: int,
+) -> pyarrow.RecordBatch:
+    """Convert rows to a batch. A type of None is inferred; `first_row` is the number of the first row in messages."""
+    for number, row in enumerate(rows, start=first_row):
+        if not row.keys() <= types.keys():
+            unknown = ", ".join(sorted(row.keys() - types.keys()))
+            raise ValueError(f"Row {number} has a column that the earlier rows do not have: {unknown}.")
+    columns = []
+    for name, kind in types.items():
+        values = [row.get(name) for row in rows]
+        if name in geometry:
+            values = _shapes_to_wkb(values)
+        array = _array(values, kind)
+        if array is None:
+            raise ValueError(_describe_misfit(name, values, kind, first_row))
+        columns.append(array)
+    return required("pyarrow").RecordBatch.from_arrays(columns, names=list(types))
+
+
+def _array(values: list[object], kind: pyarrow.DataType | None) -> pyarrow.Array | None:
+    """Return values as an Arrow array, of an inferred type if `kind` is None; None if they do not fit one type."""
+    arrow = required("pyarrow")
+    try:
+        array = arrow.array(values, kind)
+    except (arrow.ArrowInvalid, arrow.ArrowTypeError, OverflowError):
+        return None
+    if arrow.types.is_date(array.type) and any(isinstance(value, datetime.datetime) for value in values):
+        return None  # Arrow would drop the time of day silently
+    return array
+
+
+def _describe_misfit(name: str, values: list[object], kind: pyarrow.DataType | None, first_row: int) -> str:
+    """Return a message about the first value that does not fit those before it."""
+    index = bisect_left(range(len(values)), True, key=lambda last: _array(values[: last + 1], kind) is None)
+    known = kind or getattr(_array(values[:index], None), "type", None)
+    place, value = f"Row {first_row + index}: column {name}", type(values[index]).__name__
+    if known is None or known == required("pyarrow").null():
+        return f"{place} holds a {value}, which cannot be stored in a table."
+    return f"{place} holds a {value}, which does not fit {known}, its type in the earlier rows."
+
+
+def _shapes_to_wkb(values: Iterable[object]) -> list[object]:
+    """Return values with shapely objects as WKB; WKB and WKT stay as they are."""
+    shapely = required("shapely")
+    converted = required("numpy").fromiter(values, dtype=object)
+    shapes = shapely.is_geometry(converted)
+    converted[shapes] = shapely.to_wkb(converted[shapes])
+    return list(converted)
+
+
+def _to_wgs84(crs: object) -> Any:
+    """Return a `pyproj.Transformer` from a reference system to longitude and latitude, or None if none is needed."""
     if crs is None or str(crs).upper() in WGS84:
         return None
     pyproj = required("pyproj")
     try:
         known = pyproj.CRS.from_user_input(crs)
     except pyproj.exceptions.CRSError:
-        known = None
-    if known is None:
-        raise ValueError(f"Unknown reference system {crs!r}: name it as EPSG:4326 or another code.")
+        raise ValueError(f"Unknown reference system {crs!r}: use a code such as EPSG:4326.") from None
     if known.equals(pyproj.CRS("EPSG:4326"), ignore_axis_order=True):
         return None
     return pyproj.Transformer.from_crs(known, "EPSG:4326", always_xy=True)
 
 
-def _table(source: Any, geometry: Sequence[str] = ()) -> pyarrow.Table | None:
-    """Give one piece of data as a table; None if it is not one."""
-    arrow = required("pyarrow")
-    if isinstance(source, arrow.Table):
-        return source
-    if isinstance(source, arrow.RecordBatch):
-        return arrow.Table.from_batches([source])
-    if type(source).__name__ not in ("DataFrame", "GeoDataFrame") or not hasattr(source, "columns"):
-        return None
-    frame = required("pandas").DataFrame(source)
-    for name in {*_systems_of(source), *(name for name in geometry if _holds_objects(source, name))}:
-        frame[name] = required("shapely").to_wkb(source[name].to_numpy())
-    return arrow.Table.from_pandas(frame, preserve_index=False)
-
-
-def _systems_of(source: Any) -> dict[str, Any]:
-    """Give the geometry columns of a GeoDataFrame with their reference systems; none of anything else.
-
-    Raises:
-        ValueError: If one has no reference system.
-    """
-    systems = {}
-    for name, dtype in getattr(source, "dtypes", {}).items():
-        if str(dtype) == "geometry":
-            systems[str(name)] = source[name].crs
-            if source[name].crs is None:
-                raise ValueError(
-                    f"Column {name} has no reference system: set it with set_crs('EPSG:4326') or what it is."
-                )
-    return systems
-
-
-def _holds_objects(source: Any, name: str) -> bool:
-    return name in source.columns and any(hasattr(value, "__geo_interface__") for value in source[name])
-
-
-def _of_tables(first: Any, items: Iterable[Any], geometry: Sequence[str], crs: Any) -> Batches:
-    table = _table(first, geometry)
-    if table is None:
-        raise TypeError(f"An iterable has to yield dicts, Arrow batches or frames, not {type(first).__name__}.")
-    schema, systems = table.schema, _systems_of(first)
-
-    def stream() -> Iterator[pyarrow.RecordBatch]:
-        for number, item in enumerate(items, start=1):
-            piece = _table(item, geometry)
-            if piece is None:
-                raise TypeError(f"Piece {number} of the source holds no rows but is a {type(item).__name__}.")
-            if set(piece.schema.names) != set(schema.names):
-                other = ", ".join(sorted(set(piece.schema.names) ^ set(schema.names)))
-                raise ValueError(f"Piece {number} of the source has other columns than the first: {other}.")
-            if _systems_of(item) != systems:
-                raise ValueError(
-                    f"Piece {number} of the source is in another reference system than the first: convert it."
-                )
-            yield from _like(schema, piece, number).to_batches()
-
-    return _as_wkt(schema, stream(), {**systems, **dict.fromkeys(geometry, crs)})
-
-
-def _like(schema: pyarrow.Schema, piece: pyarrow.Table, number: int) -> pyarrow.Table:
-    """Give a piece the types of the first.
-
-    Raises:
-        ValueError: If a column does not fit; the message names it.
-    """
-    arrow = required("pyarrow")
-    columns = []
-    for field in schema:
-        try:
-            columns.append(piece.column(field.name).cast(field.type))
-        except (arrow.ArrowInvalid, arrow.ArrowNotImplementedError):
-            fits = False
-        else:
-            fits = True
-        if not fits:
-            raise ValueError(
-                f"Piece {number}: column {field.name} does not hold {field.type}, as the first piece does."
-            )
-    return arrow.Table.from_arrays(columns, schema=schema)
-
-
-def _of_dicts(rows: Iterable[Mapping[str, Any]], geometry: Mapping[str, Any]) -> Batches:
-    """Learn the columns from the first rows; a later row may lack one, but not bring another."""
-    arrow = required("pyarrow")
-    rows = iter(rows)
-    head = [dict(row) for row in itertools.islice(rows, ROWS_PER_BATCH)]
-    names = list(dict.fromkeys(name for row in head for name in row))
-    of_rows = {name: None for name in names if any(hasattr(row.get(name), "__geo_interface__") for row in head)}
-    of_rows.update(geometry)
-    schema = arrow.schema([(name, _type_in(head, name, of_rows)) for name in names])
-
-    def stream() -> Iterator[pyarrow.RecordBatch]:
-        nonlocal head
-        first_row, chunk, head = 1, head, []  # not held to the end: there may be millions more to come
-        while chunk:
-            yield _batch(chunk, schema, of_rows, first_row)
-            first_row += len(chunk)
-            chunk = [dict(row) for row in itertools.islice(rows, ROWS_PER_BATCH)]
-
-    return _as_wkt(schema, stream(), of_rows)
-
-
-def _type_in(rows: list[dict[str, Any]], name: str, geometry: Mapping[str, Any]) -> pyarrow.DataType:
-    """Learn a column's type from its values; one without any is text.
-
-    Raises:
-        ValueError: If they do not fit one type; the message names the row.
-    """
-    arrow = required("pyarrow")
-    values = [row.get(name) for row in rows]
-    if name in geometry:
-        values = [_without_object(value) for value in values]
-    kind: Any = None
-    for number, value in enumerate(values, start=1):
-        if value is not None:
-            kind = _inferred([value])
-            if kind is None:
-                raise ValueError(f"Row {number}: column {name} holds a {type(value).__name__}, which no table can.")
-            break
-    learnt = _inferred(values)
-    if learnt is None:
-        message = _misfit([{name: value} for value in values], arrow.schema([(name, kind)]), 1)
-        raise ValueError(message or f"Column {name} holds values of different types.")
-    return arrow.string() if learnt == arrow.null() else learnt
-
-
-def _inferred(values: list[Any]) -> Any:
-    arrow = required("pyarrow")
-    try:
-        return arrow.infer_type(values)
-    except (arrow.ArrowInvalid, arrow.ArrowTypeError, OverflowError):
-        return None
-
-
-def _batch(
-    rows: list[dict[str, Any]], schema: pyarrow.Schema, geometry: Mapping[str, Any], first_row: int
-) -> pyarrow.RecordBatch:
-    """Make a batch, and name the row and the column that do not fit.
-
-    Raises:
-        ValueError: If one does not.
-    """
-    arrow = required("pyarrow")
-    if more := set().union(*rows).difference(schema.names):
-        number, row = next((number, row) for number, row in enumerate(rows, first_row) if not more.isdisjoint(row))
-        names = ", ".join(sorted(more & row.keys()))
-        raise ValueError(f"Row {number} has a column that the rows before do not have: {names}.")
-    _refuse_moments_among_days(rows, schema, first_row)
-    plain = _without_objects(rows, geometry)
-    try:
-        return arrow.RecordBatch.from_pylist(plain, schema=schema)
-    except (arrow.ArrowInvalid, arrow.ArrowTypeError, OverflowError) as error:
-        raise ValueError(_misfit(plain, schema, first_row) or str(error)) from None
-
-
-def _refuse_moments_among_days(rows: list[dict[str, Any]], schema: pyarrow.Schema, first_row: int) -> None:
-    """Raise where Arrow would take a datetime for its day, and lose the hour."""
-    import datetime
-
-    days = [field.name for field in schema if required("pyarrow").types.is_date(field.type)]
-    for number, row in enumerate(rows if days else (), start=first_row):
-        for name in days:
-            if isinstance(row.get(name), datetime.datetime):
-                raise ValueError(f"Row {number}: column {name} holds a moment, and the rows before hold days.")
-
-
-def _misfit(rows: list[dict[str, Any]], schema: pyarrow.Schema, first_row: int) -> str | None:
-    arrow = required("pyarrow")
-    for number, row in enumerate(rows, start=first_row):
-        for field in schema:
-            try:
-                arrow.array([row.get(field.name)], type=field.type)
-            except (arrow.ArrowInvalid, arrow.ArrowTypeError, OverflowError):
-                return f"Row {number}: column {field.name} does not hold {field.type}, as the rows before."
-    return None
-
-
-def _without_objects(rows: list[dict[str, Any]], geometry: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Give the rows with shapely's objects as WKB; the same rows where there are none."""
-    held = [name for name in geometry if _are_objects([row.get(name) for row in rows])]
-    if not held:
-        return rows
-    return [{**row, **{name: _without_object(row[name]) for name in held if name in row}} for row in rows]
-
-
-def _are_objects(values: list[Any]) -> bool:
-    if set(map(type, values)) <= {str, bytes, type(None)}:  # WKT or WKB, told at the cost of a glance
-        return False
-    return any(hasattr(value, "__geo_interface__") for value in values)
-
-
-def _without_object(value: Any) -> Any:
-    return value.wkb if hasattr(value, "__geo_interface__") else value
-
-
-def _as_wkt(schema: pyarrow.Schema, stream: Iterator[pyarrow.RecordBatch], geometry: Mapping[str, Any]) -> Batches:
-    """Turn geometry into WKT in longitude and latitude, and what only Arrow has into plain columns, batch by batch."""
-    arrow = required("pyarrow")
-    for name in geometry:
-        if name not in schema.names:
-            raise ValueError(f"There is no column {name} to take as geometry; there are {', '.join(schema.names)}.")
-    plain = arrow.schema([field.with_type(_plain_type(field, geometry)) for field in schema])
-    transforms = {name: to_wgs84(crs) for name, crs in geometry.items()}
-
-    def converted() -> Iterator[pyarrow.RecordBatch]:
-        for batch in stream:
-            columns = [
-                _wkt_column(field.name, column, transforms[field.name])
-                if field.name in geometry
-                else column.cast(field.type)
-                for field, column in zip(plain, batch.columns, strict=True)
-            ]
-            yield arrow.RecordBatch.from_arrays(columns, schema=plain)
-
-    return Batches(plain, frozenset(geometry), converted())
-
-
-def _plain_type(field: pyarrow.Field, geometry: Mapping[str, Any]) -> pyarrow.DataType:
-    arrow = required("pyarrow")
-    if field.name in geometry or field.type == arrow.null():
-        return arrow.string()
-    return field.type.value_type if arrow.types.is_dictionary(field.type) else field.type
-
-
-def _wkt_column(name: str, column: pyarrow.Array, transform: Any) -> pyarrow.Array:
+def _wkt(name: str, column: pyarrow.Array, transform: Any) -> pyarrow.Array:
+    """Convert a column of WKB or WKT to WKT in longitude and latitude, with a `pyproj.Transformer` if one is needed."""
     arrow, shapely = required("pyarrow"), required("shapely")
     is_text = arrow.types.is_string(column.type) or arrow.types.is_large_string(column.type)
     if is_text and transform is None:
@@ -362,34 +308,30 @@ def _wkt_column(name: str, column: pyarrow.Array, transform: Any) -> pyarrow.Arr
     try:
         shapes = shapely.from_wkt(values) if is_text else shapely.from_wkb(values)
     except (shapely.errors.GEOSException, TypeError) as error:
-        raise ValueError(f"Column {name} holds something that is no geometry: {error}") from None
+        raise ValueError(f"Column {name} holds an invalid geometry: {error}") from None
     if transform is not None:
         shapes = shapely.transform(shapes, transform.transform, interleaved=False)
     if not required("numpy").isfinite(shapely.get_coordinates(shapes)).all():
         raise ValueError(
-            f"Column {name} holds a position that has no longitude and latitude: check its reference system."
+            f"Column {name} holds coordinates without a finite longitude and latitude: check its reference system."
         )
     return arrow.array(shapely.to_wkt(shapes, rounding_precision=-1), type=arrow.string())
 
 
-def _bigquery_field(field: pyarrow.Field, geography: frozenset[str] = frozenset()) -> Any:
-    from google.cloud.bigquery import SchemaField
-
-    arrow = required("pyarrow")
-    if field.name in geography:
-        return SchemaField(field.name, "GEOGRAPHY")
-    if arrow.types.is_list(field.type) or arrow.types.is_large_list(field.type):
-        inner = _bigquery_field(field.type.value_field.with_name(field.name))
-        return SchemaField(field.name, inner.field_type, mode="REPEATED", fields=inner.fields)
-    if arrow.types.is_struct(field.type):
-        inner_fields = [_bigquery_field(field.type.field(number)) for number in range(field.type.num_fields)]
-        return SchemaField(field.name, "RECORD", fields=inner_fields)
-    if arrow.types.is_decimal(field.type):
-        whole = field.type.precision - field.type.scale
-        return SchemaField(field.name, "NUMERIC" if field.type.scale <= 9 and whole <= 29 else "BIGNUMERIC")
-    if arrow.types.is_timestamp(field.type):
-        return SchemaField(field.name, "TIMESTAMP" if field.type.tz else "DATETIME")
+def _bigquery_field(field: pyarrow.Field) -> dict[str, object]:
+    types, kind = required("pyarrow").types, field.type
+    if types.is_list(kind) or types.is_large_list(kind):
+        return {**_bigquery_field(kind.value_field.with_name(field.name)), "mode": "REPEATED"}
+    if types.is_struct(kind):
+        return {"name": field.name, "type": "RECORD", "fields": [_bigquery_field(inner) for inner in kind]}
+    if types.is_decimal(kind):
+        # NUMERIC holds 29 digits before the decimal point and 9 after it, BIGNUMERIC more:
+        # https://cloud.google.com/bigquery/docs/reference/standard-sql/data-types#decimal_types
+        fits = kind.scale <= 9 and kind.precision - kind.scale <= 29
+        return {"name": field.name, "type": "NUMERIC" if fits else "BIGNUMERIC"}
+    if types.is_timestamp(kind):
+        return {"name": field.name, "type": "TIMESTAMP" if kind.tz else "DATETIME"}
     for test, name in SIMPLE_TYPES.items():
-        if getattr(arrow.types, test)(field.type):
-            return SchemaField(field.name, name)
-    raise ValueError(f"Column {field.name} is of type {field.type}, which BigQuery does not have: convert it.")
+        if getattr(types, test)(kind):
+            return {"name": field.name, "type": name}
+    raise ValueError(f"Column {field.name} has the type {kind}, which BigQuery does not support: convert it.")

@@ -9,7 +9,7 @@ import pytest
 
 from carto_auth_integrations.sandbox import Sandbox
 from carto_auth_integrations.warehouse import CartoWarehouse
-from tests.support.core import auth_for
+from tests.support.accounts import auth_for
 
 
 @pytest.fixture

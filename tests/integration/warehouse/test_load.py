@@ -1,10 +1,11 @@
-"""Loads against the sandbox: every source, whole or not at all, once for one key, and every kind of bad input."""
+"""Loads against the sandbox: every source, whole or not at all, once for each key, and every kind of bad input."""
 
 from __future__ import annotations
 
 import asyncio
 import datetime
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -22,10 +23,10 @@ from google.api_core.exceptions import BadRequest, GoogleAPICallError, NotFound
 from google.cloud import bigquery
 from shapely.geometry import LineString, Point
 
+from carto_auth_integrations.bigquery import uploads
 from carto_auth_integrations.sandbox import Sandbox
-from carto_auth_integrations.warehouse import CartoWarehouse, JobProgress, JobReference
-from carto_auth_integrations.warehouse import loads as loading
-from tests.support.core import auth_for
+from carto_auth_integrations.warehouse import CartoWarehouse, JobProgress, JobReference, RunKey
+from tests.support.accounts import auth_for
 from tests.support.processes import run_processes
 
 MADRID = Point(-3.7038, 40.4168)
@@ -212,13 +213,13 @@ def test_append_adds_truncate_replaces_and_empty_wants_an_empty_table(warehouse:
     assert count_in(warehouse, table) == 1
 
 
-def test_a_table_that_must_be_there_is_not_made(warehouse: CartoWarehouse, client: bigquery.Client, table: str) -> None:
+def test_a_table_that_must_exist_is_not_created(warehouse: CartoWarehouse, client: bigquery.Client, table: str) -> None:
     with pytest.raises(NotFound, match=table.partition(".")[2]):
         warehouse.load(dicts(), table, create_disposition="CREATE_NEVER")
     assert not is_there(client, table)
 
 
-def test_a_dataset_that_is_not_there_is_an_error_unless_asked_for(
+def test_a_missing_dataset_is_an_error_unless_it_is_to_be_created(
     warehouse: CartoWarehouse, client: bigquery.Client, table: str
 ) -> None:
     dataset = table.replace("shared.t_", "d_")
@@ -275,7 +276,9 @@ def test_an_upload_that_breaks_off_leaves_the_old_table(
     assert rows_in(warehouse, table) == dicts()
 
 
-def test_how_the_table_is_laid_out_is_passed_on(warehouse: CartoWarehouse, client: bigquery.Client, table: str) -> None:
+def test_partitioning_and_clustering_are_passed_on(
+    warehouse: CartoWarehouse, client: bigquery.Client, table: str
+) -> None:
     source = [{"id": 1, "day": datetime.date(2024, 2, 29)}]
     by_day = bigquery.TimePartitioning(field="day", type_="MONTH")
     result = warehouse.load(source, table, partitioning=by_day, clustering=("id",), labels={"DAG Id": "Nightly!"})
@@ -284,7 +287,7 @@ def test_how_the_table_is_laid_out_is_passed_on(warehouse: CartoWarehouse, clien
 
     assert (job.time_partitioning.field, job.time_partitioning.type_) == ("day", "MONTH")
     assert job.clustering_fields == ["id"]
-    assert job.labels == {"dag_id": "nightly_"}
+    assert {name: job.labels[name] for name in job.labels if name != "carto-digest"} == {"dag_id": "nightly_"}
     assert client.get_table(table).clustering_fields == ["id"]
 
 
@@ -317,15 +320,64 @@ def test_a_load_of_the_same_key_happens_once(warehouse: CartoWarehouse, table: s
     assert count_in(warehouse, table) == 2
 
 
-def test_the_same_key_for_another_table_or_another_file_is_another_load(
+def test_the_same_key_for_another_load_is_an_error_that_names_the_job(
     warehouse: CartoWarehouse, table: str, tmp_path: Path
 ) -> None:
     first = warehouse.load(csv_of(tmp_path), table, idempotency_key=table)
-    ids = {first.job_id}
-    ids.add(warehouse.load(csv_of(tmp_path), table + "b", idempotency_key=table).job_id)
-    ids.add(warehouse.load(json_of(tmp_path), table, idempotency_key=table).job_id)
-    ids.add(warehouse.load(csv_of(tmp_path), table, idempotency_key=table, write_disposition="WRITE_TRUNCATE").job_id)
-    assert len(ids) == 4
+    others: list[tuple[str, dict[str, Any]]] = [(f"{table}b", {}), (table, {"write_disposition": "WRITE_TRUNCATE"})]
+    for destination, options in others:
+        with pytest.raises(ValueError, match=f"{first.job_id}.*another idempotency_key"):
+            warehouse.load(csv_of(tmp_path), destination, idempotency_key=table, **options)
+        with pytest.raises(ValueError, match=first.job_id):
+            asyncio.run(warehouse.aload(csv_of(tmp_path), destination, idempotency_key=table, **options))
+    assert count_in(warehouse, table) == 2
+
+
+def test_a_connectors_key_for_another_load_is_a_warning_and_loads_nothing(
+    warehouse: CartoWarehouse, table: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = RunKey(table)
+    first = warehouse.load(csv_of(tmp_path), table, idempotency_key=key)
+    again = warehouse.load(csv_of(tmp_path), f"{table}b", idempotency_key=key)
+    assert (again.job_id, again.destination, again.reattached) == (first.job_id, first.destination, True)
+    assert first.job_id in caplog.text
+    assert count_in(warehouse, table) == 2
+
+
+def test_another_file_under_the_same_key_is_a_warning_and_loads_nothing(
+    warehouse: CartoWarehouse, table: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = warehouse.load(csv_of(tmp_path), table, idempotency_key=table)
+    again = warehouse.load(json_of(tmp_path), table, idempotency_key=table)
+    assert (again.job_id, again.reattached) == (first.job_id, True)
+    assert "a_csv" in caplog.text
+    assert "a_jsonl" in caplog.text
+    assert count_in(warehouse, table) == 2
+
+
+def test_the_same_file_is_loaded_once_from_any_working_directory_and_by_any_path(
+    warehouse: CartoWarehouse, table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "exports").mkdir()
+    path = csv_of(tmp_path / "exports")
+    ids = set()
+    for folder, source in (
+        (tmp_path, "exports/a.csv"),
+        (tmp_path, path),
+        (tmp_path / "exports", "a.csv"),
+        (Path("/"), str(path)),
+    ):
+        monkeypatch.chdir(folder)
+        ids.add(warehouse.load(source, table, idempotency_key=table).job_id)
+    assert len(ids) == 1
+    assert count_in(warehouse, table) == 2
+
+
+def test_clustering_as_a_list_or_as_a_tuple_is_the_same_load(warehouse: CartoWarehouse, table: str) -> None:
+    first = warehouse.load(dicts(), table, clustering=["id"], idempotency_key=table)
+    again = warehouse.load(dicts(), table, clustering=("id",), idempotency_key=table)
+    assert (again.job_id, again.reattached) == (first.job_id, True)
+    assert count_in(warehouse, table) == 2
 
 
 def test_after_a_load_that_failed_the_same_key_begins_anew(
@@ -358,7 +410,7 @@ def test_a_load_whose_answer_was_lost_happens_once(
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_a_server_that_stumbles_is_asked_again(
+def test_an_upload_is_repeated_after_a_transient_failure(
     warehouse: CartoWarehouse, table: str, carto_sandbox: Sandbox, status: int
 ) -> None:
     carto_sandbox.fault("upload", status=status, count=1, match="^PUT")
@@ -386,7 +438,7 @@ def test_two_processes_with_the_same_key_at_once_load_once(
 
 
 def noise(rows: int) -> Iterator[pyarrow.RecordBatch]:
-    """Give batches that no compression makes small."""
+    """Yield batches that no compression makes small."""
     import random
 
     numbers = random.Random(7)
@@ -399,7 +451,7 @@ def test_an_upload_goes_on_past_the_end_of_many_tokens(
     carto_sandbox_bigquery: Sandbox, table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     carto_sandbox_bigquery.set_lifetimes(dw=2)
-    monkeypatch.setattr(loading, "CHUNK", SMALLEST_CHUNK)
+    monkeypatch.setattr(uploads, "CHUNK", SMALLEST_CHUNK)
     warehouse = auth_for(carto_sandbox_bigquery, tmp_path).warehouse()
     warehouse.query("SELECT 1")
     carto_sandbox_bigquery.fault("upload", delay=0.7)
@@ -412,10 +464,10 @@ def test_an_upload_goes_on_past_the_end_of_many_tokens(
     assert carto_sandbox_bigquery.stats().count("dw_token") > 1
 
 
-def test_progress_tells_of_the_bytes_and_then_of_the_job(
+def test_progress_reports_the_bytes_and_then_the_job(
     warehouse: CartoWarehouse, table: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loading, "CHUNK", SMALLEST_CHUNK)
+    monkeypatch.setattr(uploads, "CHUNK", SMALLEST_CHUNK)
     seen: list[JobProgress] = []
 
     result = warehouse.load(noise(70_000), table, on_progress=seen.append)
@@ -443,16 +495,16 @@ def test_a_load_is_begun_and_waited_for_by_another_object(
     assert warehouse.begin_load(dicts(), table, idempotency_key=table).reattached
 
 
-def test_a_load_that_fails_after_it_was_begun_is_told_by_who_waits(
+def test_a_load_that_fails_after_it_was_begun_is_an_error_for_who_waits(
     warehouse: CartoWarehouse, table: str, tmp_path: Path
 ) -> None:
     schema = [bigquery.SchemaField("id", "INTEGER"), bigquery.SchemaField("name", "STRING")]
     begun = warehouse.begin_load(csv_of(tmp_path, rows="no number,x\n"), table, schema=schema)
     with pytest.raises(BadRequest, match="Error while reading data"):
-        warehouse.wait_for(begun.job_id)
+        warehouse.wait_for(begun)
 
 
-def test_an_upload_under_way_knows_the_job_that_it_will_be(
+def test_progress_names_the_job_before_it_exists(
     warehouse: CartoWarehouse, client: bigquery.Client, table: str
 ) -> None:
     def cancel(progress: JobProgress) -> None:
@@ -471,10 +523,50 @@ def test_a_callback_that_raises_breaks_the_upload_and_leaves_nothing(
     def stop(_: JobProgress) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loading, "CHUNK", SMALLEST_CHUNK)
+    monkeypatch.setattr(uploads, "CHUNK", SMALLEST_CHUNK)
     with pytest.raises(KeyboardInterrupt):
         warehouse.load(noise(70_000), table, on_progress=stop)
     assert not is_there(client, table)
+
+
+@pytest.mark.parametrize("stage", ["while it reads", "while it sends"])
+def test_a_load_that_is_cancelled_loads_nothing(
+    warehouse: CartoWarehouse,
+    client: bigquery.Client,
+    table: str,
+    carto_sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    stage: str,
+) -> None:
+    monkeypatch.setattr(uploads, "CHUNK", SMALLEST_CHUNK)
+    carto_sandbox.fault("upload", delay=0.2, match="^PUT")
+    reading, ended = threading.Event(), threading.Event()
+
+    def source() -> Iterator[pyarrow.RecordBatch]:
+        try:
+            for batch in noise(100_000):
+                yield batch
+                reading.set()
+                time.sleep(0.1)
+        finally:
+            ended.set()
+
+    async def cancel() -> None:
+        task = asyncio.ensure_future(warehouse.aload(source(), table, idempotency_key=table))
+        sends = stage == "while it sends"
+        while not (carto_sandbox.stats().count("upload") > 1 if sends else reading.is_set()):
+            assert not task.done(), task.result()
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cancel())
+
+    assert ended.wait(20)
+    time.sleep(2)  # for what is still on its way
+    assert not is_there(client, table)
+    assert warehouse.load(dicts(), table, idempotency_key=table).rows == 2
 
 
 def test_async_is_the_same_and_the_loop_goes_on(warehouse: CartoWarehouse, table: str, carto_sandbox: Sandbox) -> None:
@@ -500,7 +592,7 @@ def test_async_is_the_same_and_the_loop_goes_on(warehouse: CartoWarehouse, table
 def test_async_errors_are_the_same(warehouse: CartoWarehouse, table: str) -> None:
     with pytest.raises(RuntimeError, match="the source broke"):
         asyncio.run(warehouse.aload(failing_half_way(), table))
-    with pytest.raises(ValueError, match="is no table"):
+    with pytest.raises(ValueError, match="is not a table name"):
         asyncio.run(warehouse.aload(dicts(), "a;b"))
 
 
@@ -553,7 +645,7 @@ def test_a_column_that_does_not_fit_the_table_is_bigquerys_own_error(warehouse: 
     assert count_in(warehouse, table) == 2
 
 
-def test_a_job_that_does_something_else_is_never_taken_for_ours(
+def test_a_job_of_others_is_never_taken(
     warehouse: CartoWarehouse, client: bigquery.Client, table: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client.query("SELECT 1", job_id=f"carto_{table[7:]}", job_retry=None).result()

@@ -16,7 +16,8 @@ import pytest
 from carto_auth_integrations import AccountError, CartoAccount, CartoAuth, CredentialsError
 from carto_auth_integrations.account.fields import FIELDS, PUBLIC_CLIENT_ID
 from carto_auth_integrations.account.secret import Secret
-from tests.support.core import BEARER, SECRET, assert_shows_no_secret, raised_by
+from tests.support.accounts import BEARER, SECRET
+from tests.support.leaks import assert_shows_no_secret, raised_by
 
 BASE = "https://gcp-us-east1.api.carto.com"
 FILE = {"api_base_url": BASE, "client_id": "the-client", "client_secret": SECRET}

@@ -20,7 +20,8 @@ from carto_auth_integrations.account.fields import (
 )
 from carto_auth_integrations.account.secret import Secret
 from carto_auth_integrations.errors import CredentialsError, InvalidField
-from tests.support.core import SECRET, assert_shows_no_secret, raised_by
+from tests.support.accounts import SECRET
+from tests.support.leaks import assert_shows_no_secret, raised_by
 
 
 @pytest.mark.parametrize(

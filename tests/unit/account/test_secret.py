@@ -17,7 +17,7 @@ import pytest
 
 from carto_auth_integrations.account.secret import REDACTED, Secret
 from carto_auth_integrations.tokens.token import Token
-from tests.support.core import SECRET
+from tests.support.accounts import SECRET
 
 KINDS: dict[str, Callable[[], Secret]] = {
     "a secret": lambda: Secret(SECRET),

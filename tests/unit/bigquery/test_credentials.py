@@ -18,17 +18,11 @@ from google.auth.transport.requests import AuthorizedSession
 from carto_auth_integrations import CartoAuth, CredentialsError
 from carto_auth_integrations.bigquery.credentials import CartoDWCredentials
 from carto_auth_integrations.sandbox import Sandbox
-from tests.support.core import (
-    SECRET,
-    Outcome,
-    Server,
-    assert_shows_no_secret,
-    auth_for,
-    hurry,
-    raised_by,
-    reply,
-    serving,
-)
+from tests.support.accounts import SECRET, auth_for
+from tests.support.clocks import hurry
+from tests.support.leaks import assert_shows_no_secret, raised_by
+from tests.support.servers import Server, reply, serving
+from tests.support.threads import Outcome
 
 GRPC_METHOD = "/google.cloud.bigquery.storage.v1.BigQueryRead/CreateReadSession"
 TERMINAL: dict[str, dict[str, Any]] = {
@@ -54,11 +48,11 @@ def auth(carto_sandbox: Sandbox, tmp_path: Path) -> CartoAuth:
 
 @pytest.fixture
 def credentials(auth: CartoAuth) -> CartoDWCredentials:
-    return CartoDWCredentials(auth)
+    return auth.google_credentials()
 
 
 class Google(Server):
-    """A Google API that takes every token but those revoked."""
+    """A Google API that accepts each token but those revoked."""
 
     def __init__(self) -> None:
         super().__init__(self._answer)
@@ -165,8 +159,8 @@ def test_the_expiry_is_naive_utc_and_never_none(auth: CartoAuth, credentials: Ca
     [
         {"expires_in": 1e15},
         {"expires_in": 1e300},
-        {"expiry": "9999-12-31T23:59:59Z"},
-        {"expiry": "9999-12-31T23:59:59-14:00"},
+        {"expires_at": "9999-12-31T23:59:59Z"},
+        {"expires_at": "9999-12-31T23:59:59-14:00"},
         {"expires_at": 1e11},
         {"expires_at": 1e18},
     ],
@@ -240,7 +234,7 @@ def test_they_travel_without_token_or_secret_and_work_there(
 
     arrived = pickle.loads(pickled)
 
-    for secret in (sent, carto_sandbox.options.client_secret, credentials._auth.get_access_token()):
+    for secret in (sent, carto_sandbox.options.client_secret, credentials._tokens.access.get().reveal()):
         assert secret.encode() not in pickled
     assert arrived.quota_project_id == "p"
     assert sent_by(arrived) == sent
@@ -271,7 +265,7 @@ def test_what_may_pass_is_a_transport_error(
     assert isinstance(error, TransportError)
     assert isinstance(error.__cause__, CredentialsError)
     assert carto_sandbox.url in str(error)
-    assert_shows_no_secret(error, credentials._auth.get_access_token(), carto_sandbox.options.client_secret)
+    assert_shows_no_secret(error, credentials._tokens.access.get().reveal(), carto_sandbox.options.client_secret)
     assert isinstance(raised_by(lambda: credentials.refresh(None)), TransportError)
 
 
@@ -286,12 +280,12 @@ def test_what_will_not_pass_is_a_refresh_error_on_rest(
     assert isinstance(error, RefreshError)
     assert not error.retryable
     assert isinstance(error.__cause__, CredentialsError)
-    assert_shows_no_secret(error, credentials._auth.get_access_token(), carto_sandbox.options.client_secret)
+    assert_shows_no_secret(error, credentials._tokens.access.get().reveal(), carto_sandbox.options.client_secret)
     assert isinstance(raised_by(lambda: credentials.refresh(None)), RefreshError)
 
 
 def test_a_wrong_secret_is_a_refresh_error(carto_sandbox: Sandbox, tmp_path: Path) -> None:
-    credentials = CartoDWCredentials(auth_for(carto_sandbox, tmp_path, client_secret=SECRET))
+    credentials = auth_for(carto_sandbox, tmp_path, client_secret=SECRET).google_credentials()
 
     error = raised_by(lambda: sent_by(credentials))
 
@@ -323,7 +317,7 @@ def test_nobody_is_asked_to_log_in(carto_sandbox: Sandbox, tmp_path: Path, monke
     asked: list[str] = []
     monkeypatch.setattr("carto_auth_integrations.oauth.login.is_person_there", lambda: bool(asked.append("asked")))
     login = {"auth_mode": "oauth", "client_id": None, "client_secret": None}
-    credentials = CartoDWCredentials(auth_for(carto_sandbox, tmp_path, **login))
+    credentials = auth_for(carto_sandbox, tmp_path, **login).google_credentials()
 
     assert isinstance(raised_by(lambda: sent_by(credentials)), RefreshError)
     assert not asked

@@ -19,21 +19,13 @@ from carto_auth_integrations import (
     ServiceUnavailable,
     UnexpectedResponse,
 )
-from carto_auth_integrations.bigquery.exchange import ASSUMED_LIFETIME, SEEN_TOO_LONG, SHORTEST_ASSUMPTION
+from carto_auth_integrations.bigquery.exchange import ASSUMED_LIFETIME, SEEN_TOO_LONG
 from carto_auth_integrations.sandbox import Sandbox, SandboxOptions
-from tests.support.core import (
-    SECRET,
-    Clock,
-    answers,
-    assert_shows_no_secret,
-    auth_for,
-    fields_for,
-    hurry,
-    raised_by,
-    reply,
-    serving,
-    until,
-)
+from tests.support.accounts import SECRET, auth_for, fields_for
+from tests.support.clocks import Clock, hurry, system_clock
+from tests.support.leaks import assert_shows_no_secret, raised_by
+from tests.support.servers import answers, reply, serving
+from tests.support.threads import until
 
 PATH = "/v3/connections/carto-dw/token"
 DW_TOKEN = "hunter2-dw-token"
@@ -46,12 +38,17 @@ def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return system_clock(monkeypatch)
+
+
+@pytest.fixture
 def auth(carto_sandbox: Sandbox, tmp_path: Path) -> CartoAuth:
     return auth_for(carto_sandbox, tmp_path)
 
 
 def refusal_of(auth: CartoAuth, kind: type[CredentialsError], *shown: str) -> CredentialsError:
-    """Give the error of the exchange, held against what every error owes."""
+    """Return the error of the exchange, after checking what holds for each error."""
     access_token = auth.get_access_token()
     error = raised_by(auth.get_carto_dw_credentials)
     assert type(error) is kind, repr(error)
@@ -59,7 +56,7 @@ def refusal_of(auth: CartoAuth, kind: type[CredentialsError], *shown: str) -> Cr
         assert text in str(error)
     assert error.__context__ is None
     assert error.__cause__ is None
-    assert_shows_no_secret(error, access_token, DW_TOKEN, auth._source.token.reveal())
+    assert_shows_no_secret(error, access_token, DW_TOKEN, auth.access_tokens.source.token.reveal())
     return error
 
 
@@ -70,7 +67,7 @@ def test_a_dw_token_comes_with_its_project(carto_sandbox: Sandbox, auth: CartoAu
     assert token.startswith("sandbox-dw-")
 
 
-def test_it_is_asked_for_once_while_it_lives(carto_sandbox: Sandbox, auth: CartoAuth, tmp_path: Path) -> None:
+def test_it_is_requested_once_per_lifetime(carto_sandbox: Sandbox, auth: CartoAuth, tmp_path: Path) -> None:
     credentials = {auth.get_carto_dw_credentials() for _ in range(5)}
     credentials.add(auth_for(carto_sandbox, tmp_path).get_carto_dw_credentials())
 
@@ -99,7 +96,7 @@ def test_an_api_base_url_with_a_path_keeps_it() -> None:
     assert server.requests[1].path.startswith(f"/api{PATH}")
 
 
-# 401: reject, fetch once, replay once
+# 401: reject, request another token, repeat the exchange
 
 
 def test_after_a_401_another_access_token_is_fetched_and_the_exchange_made_again(
@@ -116,14 +113,14 @@ def test_after_a_401_another_access_token_is_fetched_and_the_exchange_made_again
     assert (stats.count("token"), stats.count("dw_token", 401), stats.count("dw_token", 200)) == (2, 1, 1)
 
 
-def test_a_401_that_stays_is_a_refusal_after_one_replay(carto_sandbox: Sandbox, auth: CartoAuth) -> None:
+def test_a_401_that_stays_is_a_refusal_after_two_replacements(carto_sandbox: Sandbox, auth: CartoAuth) -> None:
     carto_sandbox.fault("dw_token", status=401)
 
     error = refusal_of(auth, ClientRejected, "refused (401)", "api_base_url", "permissions")
 
     assert error.status == 401
     stats = carto_sandbox.stats()
-    assert (stats.count("token"), stats.count("dw_token")) == (2, 2)
+    assert (stats.count("token"), stats.count("dw_token")) == (3, 3)
 
 
 def test_a_refusal_is_remembered(carto_sandbox: Sandbox, auth: CartoAuth) -> None:
@@ -217,34 +214,45 @@ def lifetime_of(sandbox: Sandbox, auth: CartoAuth, **fields: object) -> float:
 
 IN_20_MINUTES: dict[str, Callable[[], object]] = {
     "expires_in": lambda: 1200,
+    "expires_in as a fraction": lambda: 1200.5,
     "expires_in as text": lambda: "1200",
-    "expiresIn": lambda: 1200.5,
     "expires_at": lambda: time.time() + 1200,
     "expires_at as text": lambda: str(int(time.time() + 1200)),
-    "expiresAt": lambda: int((time.time() + 1200) * 1000),
-    "expiry": lambda: (datetime.now(timezone.utc) + timedelta(minutes=20)).isoformat(timespec="seconds"),
-    "expireTime": lambda: (datetime.now(timezone.utc) + timedelta(minutes=20)).strftime("%Y-%m-%dT%H:%M:%SZ"),
-    "expiration": lambda: (datetime.now(timezone.utc) + timedelta(minutes=20)).strftime("%Y-%m-%dT%H:%M:%S"),
-    "expiry elsewhere": lambda: datetime.now(timezone(timedelta(hours=5))).isoformat().replace("+05:00", "+04:40"),
+    "expires_at in ISO 8601": lambda: (datetime.now(timezone.utc) + timedelta(minutes=20)).isoformat(
+        timespec="seconds"
+    ),
+    "expires_at with Z": lambda: (datetime.now(timezone.utc) + timedelta(minutes=20)).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    "expires_at without zone": lambda: (datetime.now(timezone.utc) + timedelta(minutes=20)).strftime(
+        "%Y-%m-%dT%H:%M:%S"
+    ),
+    "expires_at elsewhere": lambda: datetime.now(timezone(timedelta(hours=5))).isoformat().replace("+05:00", "+04:40"),
 }
 
 
 @pytest.mark.parametrize("form", IN_20_MINUTES)
-def test_an_expiry_field_is_believed_in_every_form(carto_sandbox: Sandbox, auth: CartoAuth, form: str) -> None:
+def test_an_expiry_field_is_used_in_every_form(carto_sandbox: Sandbox, auth: CartoAuth, form: str) -> None:
     field = {form.partition(" ")[0]: IN_20_MINUTES[form]()}
 
     assert lifetime_of(carto_sandbox, auth, **field) == pytest.approx(1200, abs=20)
 
 
-@pytest.mark.parametrize("name", ["expires_in", "expiresIn", "expires_at", "expiresAt", "expireTime", "expiry"])
-def test_the_forms_that_the_sandbox_speaks_are_understood(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["expires_in", "expires_at"])
+def test_the_expiry_fields_of_the_sandbox_are_used(name: str, tmp_path: Path) -> None:
     with Sandbox(SandboxOptions(dw_expiry_field=name, dw_token_lifetime=1200)) as sandbox:
         token = auth_for(sandbox, tmp_path).carto_dw_token()
 
     assert token.expires_at - token.obtained_at == pytest.approx(1200, abs=20)
 
 
-@pytest.mark.parametrize("name", ["expires_in", "expires_at", "expiry"])
+@pytest.mark.parametrize("name", ["expiresIn", "expiresAt", "expireTime", "expiry"])
+def test_a_field_of_another_name_is_not_interpreted(name: str, tmp_path: Path) -> None:
+    with Sandbox(SandboxOptions(dw_expiry_field=name, dw_token_lifetime=1200)) as sandbox:
+        token = auth_for(sandbox, tmp_path).carto_dw_token()
+
+    assert token.expires_at - token.obtained_at == ASSUMED_LIFETIME
+
+
+@pytest.mark.parametrize("name", ["expires_in", "expires_at"])
 @pytest.mark.parametrize("value", [None, "", "soon", 0, -5, True, [], {}, "NaN", "0000-00-00T00:00:00Z"])
 def test_a_field_that_says_nothing_is_ignored(
     carto_sandbox: Sandbox, auth: CartoAuth, name: str, value: object
@@ -252,44 +260,8 @@ def test_a_field_that_says_nothing_is_ignored(
     assert lifetime_of(carto_sandbox, auth, **{name: value}) == ASSUMED_LIFETIME
 
 
-def test_without_a_field_it_is_taken_to_live_half_an_hour(carto_sandbox: Sandbox, auth: CartoAuth) -> None:
+def test_without_a_field_half_an_hour_is_assumed(carto_sandbox: Sandbox, auth: CartoAuth) -> None:
     assert lifetime_of(carto_sandbox, auth) == ASSUMED_LIFETIME
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    return Clock(monkeypatch, "auth", "tokens.source", "tokens.token", "bigquery.exchange")
-
-
-def test_after_an_early_401_the_next_is_taken_to_live_no_longer(auth: CartoAuth, clock: Clock) -> None:
-    token = auth.carto_dw_token()
-    clock.advance(700)
-
-    auth.reject_carto_dw_token(token)
-    second = auth.carto_dw_token()
-
-    assert second != token
-    assert second.expires_at - second.obtained_at == pytest.approx(700, abs=20)
-
-
-def test_after_one_that_lasted_the_assumption_grows_again(auth: CartoAuth, clock: Clock) -> None:
-    token = auth.carto_dw_token()
-    clock.advance(400)
-    auth.reject_carto_dw_token(token)
-    auth.carto_dw_token()
-    clock.advance(500)
-
-    third = auth.carto_dw_token()
-
-    assert third.expires_at - third.obtained_at == pytest.approx(800, abs=20)
-
-
-def test_one_early_401_does_not_bring_the_assumption_below_five_minutes(auth: CartoAuth) -> None:
-    auth.reject_carto_dw_token(auth.carto_dw_token())
-
-    second = auth.carto_dw_token()
-
-    assert second.expires_at - second.obtained_at == SHORTEST_ASSUMPTION
 
 
 def test_many_threads_that_report_one_401_make_one_exchange(carto_sandbox: Sandbox, auth: CartoAuth) -> None:
@@ -302,7 +274,7 @@ def test_many_threads_that_report_one_401_make_one_exchange(carto_sandbox: Sandb
     assert carto_sandbox.stats().count("dw_token") == 2
 
 
-def test_a_token_that_is_handed_out_again_keeps_the_end_it_had(tmp_path: Path, clock: Clock) -> None:
+def test_a_token_that_carto_returns_again_keeps_its_expiry(tmp_path: Path, clock: Clock) -> None:
     with Sandbox(SandboxOptions(reuse_dw_token=True)) as sandbox:
         auth = auth_for(sandbox, tmp_path)
         token = auth.carto_dw_token()
@@ -318,7 +290,9 @@ def test_a_token_that_is_handed_out_again_keeps_the_end_it_had(tmp_path: Path, c
     assert again.obtained_at == token.obtained_at
 
 
-def test_a_token_that_is_handed_out_past_its_assumed_end_is_used_on_for_a_minute(tmp_path: Path, clock: Clock) -> None:
+def test_a_token_that_carto_returns_past_its_assumed_expiry_is_used_for_another_minute(
+    tmp_path: Path, clock: Clock
+) -> None:
     with Sandbox(SandboxOptions(reuse_dw_token=True)) as sandbox:
         auth = auth_for(sandbox, tmp_path)
         token = auth.carto_dw_token()
@@ -332,7 +306,7 @@ def test_a_token_that_is_handed_out_past_its_assumed_end_is_used_on_for_a_minute
     assert again.expires_at == pytest.approx(clock.time() + SEEN_TOO_LONG, abs=20)
 
 
-def test_a_part_used_token_that_says_its_end_is_believed_at_each_exchange(tmp_path: Path, clock: Clock) -> None:
+def test_a_part_used_token_with_an_expiry_field_gets_the_expiry_of_each_exchange(tmp_path: Path, clock: Clock) -> None:
     options = SandboxOptions(reuse_dw_token=True, dw_expiry_field="expires_in")
     with Sandbox(options, clock=clock.time) as sandbox:
         auth = auth_for(sandbox, tmp_path)

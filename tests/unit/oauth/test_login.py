@@ -36,16 +36,12 @@ from carto_auth_integrations.oauth.grants import UserLogin
 from carto_auth_integrations.oauth.login import Answer, Attempt, Listener, authorize, is_person_there
 from carto_auth_integrations.sandbox import Sandbox, SandboxOptions
 from carto_auth_integrations.tokens.token import NO_TOKEN
-from tests.support.core import (
-    PATIENCE,
-    Outcome,
-    assert_shows_no_secret,
-    auth_for,
-    hurry,
-    raised_by,
-    token_living,
-)
+from tests.support.accounts import auth_for
+from tests.support.clocks import hurry
+from tests.support.leaks import assert_shows_no_secret, raised_by
 from tests.support.processes import ROOT
+from tests.support.threads import PATIENCE, Outcome
+from tests.support.tokens import token_living
 
 LOGIN: dict[str, Any] = {"auth_mode": "oauth", "client_id": None, "client_secret": None, "api_base_url": None}
 CODE = "hunter2-authorization-code"

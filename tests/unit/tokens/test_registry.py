@@ -7,8 +7,8 @@ from pathlib import Path
 from carto_auth_integrations.tokens.registry import add_token_listener, remove_token_listener, source_for
 from carto_auth_integrations.tokens.stores.memory import MemoryStore
 from carto_auth_integrations.tokens.token import Token
-from tests.support.core import FakeGrant, token_living
 from tests.support.processes import run_processes
+from tests.support.tokens import FakeGrant, token_living
 
 HOUR = 3600.0
 
@@ -83,7 +83,7 @@ FORK = """
         now = time.time()
         return Token("parent's" if os.getpid() == parent else "child's", obtained_at=now, expires_at=now + 3600)
 
-    source = source_for("a" * 64, "a token", grant, open_store({place!r}, "m2m"))
+    source = source_for("a" * 64, "a token", grant, open_store({place!r}))
     thread = threading.Thread(target=source.get)
     thread.start()
     assert asked.wait(30)

@@ -1,4 +1,4 @@
-"""The token source: who fetches, who waits and who goes on."""
+"""The token source: one request for threads, coroutines and processes, and who waits for it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -19,19 +20,15 @@ from carto_auth_integrations.errors import (
     MissingField,
     ServiceUnavailable,
 )
+from carto_auth_integrations.tokens.clock import SYSTEM
 from carto_auth_integrations.tokens.source import TokenSource
 from carto_auth_integrations.tokens.stores.memory import MemoryStore
 from carto_auth_integrations.tokens.token import NO_TOKEN, Entry, Failure, Token
-from tests.support.core import (
-    BEARER,
-    Clock,
-    FakeGrant,
-    Outcome,
-    assert_shows_no_secret,
-    raised_by,
-    token_living,
-    until,
-)
+from tests.support.accounts import BEARER
+from tests.support.clocks import Clock
+from tests.support.leaks import assert_shows_no_secret, raised_by
+from tests.support.threads import Outcome, until
+from tests.support.tokens import FakeGrant, token_living
 
 HOUR = 3600.0
 DOWN = ServiceUnavailable("CARTO access token of c: https://login/oauth/token answered 503.", status=503)
@@ -41,9 +38,13 @@ Listener = Callable[[Token], object]
 
 
 def source_of(
-    grant: Any, store: MemoryStore | None = None, token: Token = NO_TOKEN, listeners: Sequence[Listener] = ()
+    grant: Any,
+    store: MemoryStore | None = None,
+    token: Token = NO_TOKEN,
+    listeners: Sequence[Listener] = (),
+    clock: Any = SYSTEM,
 ) -> TokenSource:
-    source = TokenSource("key", "CARTO access token of c", grant, store or MemoryStore(), listeners)
+    source = TokenSource("key", "CARTO access token of c", grant, store or MemoryStore(), listeners, clock)
     source.token = token
     return source
 
@@ -289,10 +290,10 @@ def test_a_failure_is_remembered_for_other_processes_too() -> None:
     assert grant.calls == 0
 
 
-def test_after_the_back_off_it_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock(monkeypatch, "tokens.source")
+def test_after_the_back_off_the_request_is_made_again() -> None:
+    clock = Clock()
     grant = FakeGrant(DOWN, token_living(2 * HOUR, "new"))
-    source = source_of(grant)
+    source = source_of(grant, clock=clock)
     raised_by(source.get)
 
     clock.advance(4)
@@ -303,10 +304,10 @@ def test_after_the_back_off_it_is_asked_again(monkeypatch: pytest.MonkeyPatch) -
     assert grant.calls == 2
 
 
-def test_a_remembered_failure_does_not_outlive_a_success(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock(monkeypatch, "tokens.source")
+def test_a_remembered_failure_does_not_outlive_a_success() -> None:
+    clock = Clock()
     store = MemoryStore()
-    source = source_of(FakeGrant(DOWN, token_living(HOUR, "new")), store)
+    source = source_of(FakeGrant(DOWN, token_living(HOUR, "new")), store, clock=clock)
     raised_by(source.get)
     clock.advance(6)
     source.get()
@@ -340,7 +341,7 @@ def test_a_failure_leaves_no_reference_cycle_to_the_callers_frames() -> None:
     source = source_of(FakeGrant(DOWN))
     gc.collect()
     raised_by(source.get)
-    assert source._flight is None
+    assert source._in_flight is None
 
 
 def test_an_error_shows_no_token_even_with_its_locals() -> None:
@@ -458,7 +459,7 @@ def test_a_background_failure_leaves_the_token_in_hand_and_is_one_warning(caplog
 
     assert grant.calls == 1
     (line,) = warnings(caplog)
-    assert "renewal failed" in line
+    assert "the refresh failed, the token in hand is used until it expires" in line
     assert "answered 503" in line
     assert BEARER not in caplog.text
 
@@ -471,12 +472,10 @@ def test_a_background_failure_of_an_unforeseen_kind_is_not_raised_either(caplog:
     assert source.get().reveal() == "old"
 
 
-def test_the_renewal_is_tried_again_after_its_back_off(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    clock = Clock(monkeypatch, "tokens.source")
+def test_the_refresh_is_tried_again_after_its_back_off(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
     grant = FakeGrant(DOWN, token_living(HOUR, "new"))
-    source = source_of(grant, token=stale())
+    source = source_of(grant, token=stale(), clock=clock)
     source.get()
     until(lambda: warnings(caplog))
 
@@ -485,19 +484,17 @@ def test_the_renewal_is_tried_again_after_its_back_off(
     assert grant.calls == 2
 
 
-def test_one_failed_renewal_is_one_warning_for_as_long_as_it_is_remembered(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    clock = Clock(monkeypatch, "tokens.source")
+def test_one_failed_refresh_is_one_warning_for_as_long_as_it_is_remembered(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
     grant = FakeGrant(ServiceUnavailable("answered 429", status=429, retry_after=60.0))
-    source = source_of(grant, token=stale())
+    source = source_of(grant, token=stale(), clock=clock)
     source.get()
     until(lambda: warnings(caplog))
 
     for _ in range(9):
         clock.advance(6)
         assert source.get().reveal() == "old"
-        until(lambda: source._flight is None)
+        until(lambda: source._in_flight is None)
 
     assert grant.calls == 1
     assert len(warnings(caplog)) == 1
@@ -591,7 +588,79 @@ def test_a_rejected_token_that_its_issuer_gives_again_is_used_without_a_request_
 
     assert grant.calls == 1
     (line,) = warnings(caplog)
-    assert "came back" in line
+    assert "the issuer returned the token that was rejected" in line
+
+
+class Issuer:
+    """A grant whose every token is new and lives an hour of the test's clock."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.calls = 0
+        self._clock = clock
+
+    def __call__(self, previous: Token, *, interactive: bool) -> Token:
+        self.calls += 1
+        now = self._clock.time()
+        return Token(f"token {self.calls}", obtained_at=now, expires_at=now + HOUR, stale_at=now + HOUR)
+
+
+def use_until_refused_for_good(source: TokenSource) -> None:
+    """Make a call that a server answers with 401 whatever the token: one token and two replacements at most."""
+    token = source.get()
+    for _ in range(2):
+        source.reject(token.reveal())
+        refused, token = token, source.get()
+        if token == refused:
+            return
+
+
+def test_where_every_token_is_refused_few_are_requested_and_the_pauses_double() -> None:
+    clock = Clock()
+    issuer = Issuer(clock)
+    source = source_of(issuer, clock=clock)
+
+    for _ in range(20):
+        use_until_refused_for_good(source)
+    assert issuer.calls == 3
+
+    requested_at: list[int] = []
+    for second in range(1000):
+        clock.advance(1)
+        before = issuer.calls
+        use_until_refused_for_good(source)
+        requested_at += [second] * (issuer.calls > before)
+    pauses = [later - earlier for earlier, later in pairwise(requested_at)]
+    assert pauses[:6] == pytest.approx([10, 20, 40, 80, 160, 320], abs=7)
+    assert issuer.calls < 30
+
+
+def test_after_a_refusal_that_passed_a_token_is_replaced_as_before() -> None:
+    clock = Clock()
+    issuer = Issuer(clock)
+    source = source_of(issuer, clock=clock)
+    for _ in range(5):
+        use_until_refused_for_good(source)
+        clock.advance(10)
+    kept = source.get()
+
+    clock.advance(1800)  # it is accepted meanwhile
+    source.reject(kept.reveal())
+    second = source.get()
+    clock.advance(1800)
+    source.reject(second.reveal())
+
+    assert len({kept, second, source.get()}) == 3
+
+
+def test_tokens_that_each_live_a_few_seconds_are_all_replaced() -> None:
+    clock = Clock()
+    issuer = Issuer(clock)
+    source = source_of(issuer, clock=clock)
+
+    for number in range(1, 21):
+        assert source.get().reveal() == f"token {number}"
+        clock.advance(2)
+        source.reject(f"token {number}")
 
 
 # Listeners
@@ -691,7 +760,7 @@ def test_a_refresh_is_one_info_line_without_the_token(caplog: pytest.LogCaptureF
 
     (record,) = caplog.records
     assert (record.levelno, record.name) == (logging.INFO, "carto_auth_integrations.tokens.source")
-    assert "CARTO access token of c: lives 3700 s, request took" in record.getMessage()
+    assert "CARTO access token of c: expires in 3700 s, the request took" in record.getMessage()
     assert BEARER not in caplog.text
 
 

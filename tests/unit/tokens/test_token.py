@@ -28,10 +28,13 @@ from carto_auth_integrations.tokens.token import (
     UNAVAILABLE_BACKOFF,
     Entry,
     Failure,
+    State,
     Token,
+    latest_expiry,
     lead_of,
 )
-from tests.support.core import BEARER, token_living
+from tests.support.accounts import BEARER
+from tests.support.tokens import token_living
 
 HOUR = 3600.0
 NOW = 1_764_000_000.0
@@ -83,54 +86,73 @@ def test_the_lead_is_positive_and_at_most_half_the_lifetime(lifetime: float, too
 def test_a_lifetime_counts_from_when_the_request_was_sent() -> None:
     started = time.time() - 7
 
-    token = Token.minted(Secret(BEARER), started_at=started, lifetime=HOUR)
+    token = Token.issued(Secret(BEARER), started_at=started, lifetime=HOUR)
 
     assert token.obtained_at == started
     assert token.expires_at == started + HOUR
 
 
+# What a caller means by an expiration
+
+
+@pytest.mark.parametrize(
+    ("zone", "offset"), [("UTC", 0), ("Asia/Tokyo", 9), ("Europe/Madrid", 1), ("Asia/Kolkata", 5.5), ("Etc/GMT+5", 0)]
+)
+def test_an_expiration_may_be_too_early_by_the_offset_of_a_zone_east_of_utc(
+    zone: str, offset: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        assert latest_expiry(NOW) == NOW + offset * HOUR
+        assert latest_expiry(1e300) == 1e300
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
 # States
 
 
-def states(token: Token, now: float) -> str:
-    return "".join(
-        name
-        for name, holds in (("f", token.is_fresh(now)), ("u", token.is_usable(now)), ("v", token.is_valid(now)))
-        if holds
-    )
+def state(token: Token, now: float) -> State:
+    """Return the state after checking that it agrees with what is said of the token besides."""
+    found = token.state(now)
+    assert token.is_usable(now) == (found in (State.FRESH, State.STALE))
+    assert token.is_valid(now) == (found is not State.EXPIRED)
+    return found
 
 
 def test_a_token_goes_from_fresh_to_stale_to_its_margin_to_expired() -> None:
     token = Token(BEARER, obtained_at=NOW, expires_at=NOW + HOUR, stale_at=NOW + HOUR - 600)
 
-    assert states(token, NOW) == "fuv"
-    assert states(token, NOW + HOUR - 601) == "fuv"
-    assert states(token, NOW + HOUR - 600) == "uv"
-    assert states(token, NOW + HOUR - 6) == "uv"
-    assert states(token, NOW + HOUR - 4) == "v"  # 1 % of an hour is more than the 5 s at most
-    assert states(token, NOW + HOUR) == ""
+    assert state(token, NOW) is State.FRESH
+    assert state(token, NOW + HOUR - 601) is State.FRESH
+    assert state(token, NOW + HOUR - 600) is State.STALE
+    assert state(token, NOW + HOUR - 6) is State.STALE
+    assert state(token, NOW + HOUR - 4) is State.ENDING  # 1 % of an hour is more than the 5 s at most
+    assert state(token, NOW + HOUR) is State.EXPIRED
 
 
 def test_a_token_of_a_day_is_not_handed_out_in_its_last_seconds() -> None:
     token = Token(BEARER, obtained_at=NOW, expires_at=NOW + 24 * HOUR, stale_at=NOW)
 
-    assert states(token, NOW + 24 * HOUR - 6) == "uv"
-    assert states(token, NOW + 24 * HOUR - 4) == "v"
+    assert state(token, NOW + 24 * HOUR - 6) is State.STALE
+    assert state(token, NOW + 24 * HOUR - 4) is State.ENDING
 
 
 def test_a_token_without_an_end_is_always_fresh() -> None:
-    assert states(Token(BEARER, obtained_at=0.0), 1e12) == "fuv"
+    assert state(Token(BEARER, obtained_at=0.0), 1e12) is State.FRESH
 
 
 def test_no_token_never_serves() -> None:
-    assert states(NO_TOKEN, 0.0) == ""
+    assert state(NO_TOKEN, 0.0) is State.EXPIRED
     assert not NO_TOKEN
 
 
-def test_a_token_that_was_expired_keeps_what_renews_it() -> None:
+def test_a_token_that_was_expired_keeps_its_refresh_token_and_details() -> None:
     expired = token_living(HOUR, refresh_token=Secret("refresh"), details={"a": "b"}).expired()
 
-    assert states(expired, time.time()) == ""
+    assert state(expired, time.time()) is State.EXPIRED
     assert expired.reveal() == BEARER
     assert expired.refresh_token == Secret("refresh")
     assert expired.details == {"a": "b"}
@@ -266,7 +288,7 @@ def assert_harmless(record: object) -> None:
     entry = Entry.from_record(record, NOW)
     if entry.token:
         assert isinstance(entry.token.reveal(), str)
-        states(entry.token, NOW)
+        state(entry.token, NOW)
         json.dumps(entry.token.record())
     if entry.failure:
         assert entry.failure.until - NOW <= LONGEST_BACKOFF + FAILURE_TOLERANCE or not entry.failure.holds(NOW)

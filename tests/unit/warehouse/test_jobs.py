@@ -1,22 +1,25 @@
-"""Jobs that happen once: their ids, their labels, and what is done when an answer is lost or another was faster."""
+"""Jobs that happen once: ids, digests, labels, lost answers, and other tries that were faster."""
 
 from __future__ import annotations
 
 import copy
+import json
+import logging
 import re
 import unicodedata
 from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
-from google.api_core.exceptions import BadRequest, Conflict, Forbidden, NotFound
-from google.auth.exceptions import TransportError
-from requests import ConnectionError as LostConnection
+from google.api_core.exceptions import NotFound
 
-from carto_auth_integrations.warehouse import jobs
-from carto_auth_integrations.warehouse.jobs import JobPlan, find_or_begin, valid_labels, wait
+from carto_auth_integrations.bigquery.rest import Job
+from carto_auth_integrations.errors import CallFailed
+from carto_auth_integrations.waiting import Cancelled, Deadline
+from carto_auth_integrations.warehouse import RunKey, jobs
+from carto_auth_integrations.warehouse.jobs import JobPlan, digest_of, find_or_begin, label_of, valid_labels, wait
 from carto_auth_integrations.warehouse.results import JobProgress
-from carto_auth_integrations.warehouse.steps import NOW, Here
+from tests.support.processes import run_processes
 
 LONGEST_ID = 1024
 """Characters of a job id. https://cloud.google.com/bigquery/docs/running-jobs#generate-jobid"""
@@ -27,11 +30,18 @@ class FakeJob:
     """A job that goes through its states, one with each look at it."""
 
     def __init__(
-        self, job_id: str, *states: str, error_result: dict[str, str] | None = None, location: str = "US"
+        self,
+        job_id: str,
+        *states: str,
+        error_result: dict[str, str] | None = None,
+        location: str = "US",
+        digest: str = "what",
+        source: str | None = None,
     ) -> None:
         self.job_id, self.location = job_id, location
         self._states = list(states or ("DONE",))
         self._error = error_result
+        self._labels = {"carto-digest": digest, **({"carto-source": source} if source else {})}
 
     @property
     def state(self) -> str:
@@ -41,36 +51,44 @@ class FakeJob:
     def failed(self) -> bool:
         return self.state == "DONE" and self._error is not None
 
+    @property
+    def resource(self) -> dict[str, Any]:
+        return {"configuration": {"labels": self._labels}}
+
     def seen(self) -> FakeJob:
-        """Give the job as it is now; the next look finds it further."""
+        """Return the job as it is now; the next look finds it in its next state."""
         now = copy.copy(self)
         self._states = self._states[1:] or self._states
         return now
 
 
 class FakeApi:
-    """Knows some jobs, each in one location, and begins others as its test says."""
+    """Has some jobs, each in one location, and begins others as its test says."""
 
-    def __init__(self, *known: FakeJob) -> None:
+    def __init__(self, *known: FakeJob, timeout: float | None = None) -> None:
         self.jobs = {job.job_id: job for job in known}
         self.begun: list[str] = []
         self.cancelled: list[tuple[str, str]] = []
         self.needs_location = False
+        self.deadline = Deadline(timeout)
+        self.tokens: Any = self  # what `BigQuery` is made of, to cancel a job
 
-    def get(self, job_id: str, location: str | None) -> FakeJob | None:
+    def get(self, job_id: str, location: str | None) -> Generator[float, None, FakeJob | None]:
+        yield 0.0
         job = self.jobs.get(job_id)
         if job is None or (location is None and self.needs_location):
             return None
         return job.seen()
 
-    def cancel(self, job_id: str, location: str | None) -> bool:
+    def cancel(self, job_id: str, location: str | None) -> Generator[float, None, bool]:
+        yield 0.0
         self.cancelled.append((job_id, location or ""))
         return True
 
     def begin(
         self, *states: str, error: Exception | None = None, made: bool = True, **fields: Any
     ) -> Callable[[str], FakeJob]:
-        """Give what begins a job: it is made or not, and then the answer comes or an error."""
+        """Return what begins a job: it is made or not, and then the answer comes or an error."""
 
         def begin(job_id: str) -> FakeJob:
             self.begun.append(job_id)
@@ -84,12 +102,18 @@ class FakeApi:
         return begin
 
 
+@pytest.fixture(autouse=True)
+def _cancel_through_the_fake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job is cancelled with a deadline of its own, by a `BigQuery` of its own."""
+    monkeypatch.setattr(jobs, "BigQuery", lambda api, _deadline: api)
+
+
 def plan_of(begin: Callable[[str], Any], key: str | None = "key", what: str = "what", **fields: Any) -> JobPlan:
     def steps(job_id: str) -> Generator[Any, None, Any]:
         return begin(job_id)
         yield
 
-    return JobPlan(key, what, steps, **{"is_same": lambda _: True, "location": None, **fields})
+    return JobPlan(key, what, steps, **{"location": None, **fields})
 
 
 def taken(steps: Any, pauses: list[float] | None = None) -> Any:
@@ -99,20 +123,25 @@ def taken(steps: Any, pauses: list[float] | None = None) -> Any:
             step = next(steps)
         except StopIteration as end:
             return end.value
-        if isinstance(step, Here):
-            step.call()
-        elif step != NOW and pauses is not None:
+        if callable(step):
+            step()
+        elif step and pauses is not None:
             pauses.append(step)
 
 
-def run(api: Any, plan: JobPlan, *, on_progress: Any = None, **options: Any) -> Any:
+def run(api: Any, plan: JobPlan, *, on_progress: Any = None) -> Any:
     """Begin and wait, as `query` and `load` do."""
     job, reattached = yield from find_or_begin(api, plan, on_progress)
-    return (yield from wait(api, job, on_progress=on_progress, **options)), reattached
+    return (yield from wait(api, job, on_progress)), reattached
 
 
 def id_of(key: str | None, what: str = "what", attempt: int = 1) -> str:
     return plan_of(lambda _: None, key, what).job_id(attempt)
+
+
+def refused(status: int | None, message: str = "", *, transient: bool = False) -> CallFailed:
+    """Return what a call raises that has failed with this status; None for no response."""
+    return CallFailed("failed", transient=transient, status=status, message=message)
 
 
 FAILED = {"reason": "invalid", "message": "Row 7 is bad"}
@@ -124,18 +153,22 @@ def test_the_id_is_the_same_for_each_try_and_shows_the_key() -> None:
     assert "etl-load-2024-01-01-3" in id_of("etl.load.2024-01-01.3")
 
 
-def test_the_id_differs_by_key_by_deed_and_by_attempt() -> None:
-    ids = {id_of(key, what, attempt) for key in "ab" for what in "xy" for attempt in (1, 2)}
-    assert len(ids) == 8
+def test_the_id_is_the_same_in_every_release() -> None:
+    """A retry may run in a later release than the try before it: this text must never change."""
+    assert id_of("dag/run 1") == "carto_dag-run-1_344b5d7104e1c389e859_1"
+
+
+def test_the_id_differs_by_key_and_by_attempt() -> None:
+    assert len({id_of(key, attempt=attempt) for key in "ab" for attempt in (1, 2)}) == 4
+
+
+def test_the_id_does_not_depend_on_what_the_job_does() -> None:
+    assert id_of("key", "one thing") == id_of("key", "another")
 
 
 def test_keys_that_look_alike_in_the_id_still_have_ids_of_their_own() -> None:
     keys = ["a b", "a-b", "a.b", "a/b", "ä-b", "a" * 500 + "1", "a" * 500 + "2", "", " "]
     assert len({id_of(key) for key in keys}) == len(keys)
-
-
-def test_key_and_deed_do_not_flow_into_each_other() -> None:
-    assert id_of("ab", "c").split("_")[-2] != id_of("a", "bc").split("_")[-2]
 
 
 @pytest.mark.parametrize(
@@ -144,6 +177,10 @@ def test_key_and_deed_do_not_flow_into_each_other() -> None:
 def test_any_key_gives_a_valid_id(key: str) -> None:
     assert VALID_ID.fullmatch(id_of(key, attempt=1000))
     assert len(id_of(key, attempt=1000)) <= LONGEST_ID
+
+
+def test_a_key_of_a_connector_has_the_id_of_the_same_text() -> None:
+    assert id_of(RunKey("key")) == id_of("key")
 
 
 def test_without_a_key_no_two_ids_are_the_same() -> None:
@@ -180,7 +217,7 @@ def is_start(character: str) -> bool:
 
 
 def is_label(text: str) -> bool:
-    r"""Hold a text against BigQuery's rule: `[\p{Ll}\p{Lo}\p{N}_-]{0,63}`."""
+    r"""Whether BigQuery accepts a text as a label: `[\p{Ll}\p{Lo}\p{N}_-]{0,63}`."""
     return len(text) <= 63 and all(
         character in "_-" or unicodedata.category(character) in ("Ll", "Lo", "Nd", "Nl", "No") for character in text
     )
@@ -202,16 +239,16 @@ def test_long_labels_that_differ_at_the_end_still_differ() -> None:
 
 
 def test_more_labels_than_bigquery_takes_are_an_error_and_none_is_dropped() -> None:
-    assert len(valid_labels({f"label{number}": "" for number in range(64)})) == 64
-    with pytest.raises(ValueError, match=r"64.*65"):
-        valid_labels({f"label{number}": "" for number in range(65)})
+    assert len(valid_labels({f"label{number}": "" for number in range(62)})) == 62, "two are this package's own"
+    with pytest.raises(ValueError, match=r"62.*63"):
+        valid_labels({f"label{number}": "" for number in range(63)})
 
 
-def test_labels_that_are_no_texts_are_taken_by_their_text() -> None:
+def test_labels_of_other_types_are_converted_to_text() -> None:
     assert valid_labels({"try": 3, "none": None}) == {"try": "3", "none": "none"}  # type: ignore[dict-item]
 
 
-def test_a_job_that_is_not_there_is_begun() -> None:
+def test_a_job_that_does_not_exist_is_begun() -> None:
     api = FakeApi()
     job, reattached = taken(run(api, plan_of(api.begin())))
     assert (api.begun, reattached) == ([job.job_id], False)
@@ -225,7 +262,7 @@ def test_a_job_that_runs_or_has_succeeded_is_taken(state: str) -> None:
 
 
 @pytest.mark.parametrize("error", [FAILED, STOPPED], ids=["failed", "cancelled"])
-def test_after_a_job_that_came_to_nothing_the_next_attempt_begins(error: dict[str, str]) -> None:
+def test_after_a_job_that_failed_or_was_cancelled_the_next_attempt_begins(error: dict[str, str]) -> None:
     api = FakeApi(*(FakeJob(id_of("key", attempt=attempt), error_result=error) for attempt in (1, 2)))
     job, reattached = taken(run(api, plan_of(api.begin())))
     assert (job.job_id, reattached) == (id_of("key", attempt=3), False)
@@ -238,13 +275,13 @@ def test_after_a_failure_the_attempt_that_succeeded_is_taken() -> None:
     assert (job.job_id, reattached, api.begun) == (id_of("key", attempt=2), True, [])
 
 
-def test_a_job_that_fails_under_this_call_is_given_as_it_is_and_not_begun_again() -> None:
+def test_a_job_that_fails_during_this_call_is_returned_and_not_begun_again() -> None:
     api = FakeApi()
     job, reattached = taken(run(api, plan_of(api.begin("RUNNING", "DONE", error_result=FAILED))))
     assert (job.failed, reattached, api.begun) == (True, False, [id_of("key")])
 
 
-@pytest.mark.parametrize("lost", [LostConnection("cut"), TransportError("cut"), Forbidden("late")])
+@pytest.mark.parametrize("lost", [refused(None, transient=True), refused(503, transient=True), refused(403)])
 @pytest.mark.parametrize("key", ["key", None])
 def test_a_job_whose_answer_was_lost_is_found_under_its_id(lost: Exception, key: str | None) -> None:
     api = FakeApi()
@@ -252,8 +289,8 @@ def test_a_job_whose_answer_was_lost_is_found_under_its_id(lost: Exception, key:
     assert (api.begun, reattached) == ([job.job_id], False)
 
 
-@pytest.mark.parametrize("error", [LostConnection("refused"), Forbidden("no"), BadRequest("bad"), NotFound("dataset")])
-def test_an_error_without_a_job_passes_through(error: Exception) -> None:
+@pytest.mark.parametrize("error", [refused(None, transient=True), refused(403), refused(400), refused(404)])
+def test_a_failure_without_a_job_is_raised(error: CallFailed) -> None:
     api = FakeApi()
     with pytest.raises(type(error)) as raised:
         taken(run(api, plan_of(api.begin(error=error, made=False))))
@@ -261,7 +298,7 @@ def test_an_error_without_a_job_passes_through(error: Exception) -> None:
     assert len(api.begun) == 1
 
 
-def test_errors_that_are_no_answer_of_bigquery_pass_through_without_another_request() -> None:
+def test_an_error_of_the_source_is_raised() -> None:
     def begin(job_id: str) -> None:
         api.jobs[job_id] = FakeJob(job_id)
         raise RuntimeError("half-way")
@@ -271,17 +308,17 @@ def test_errors_that_are_no_answer_of_bigquery_pass_through_without_another_requ
         taken(run(api, plan_of(begin)))
 
 
-def test_a_twin_that_was_faster_gives_its_result() -> None:
+def test_the_job_of_another_try_that_was_faster_is_taken() -> None:
     api = FakeApi()
-    job, reattached = taken(run(api, plan_of(api.begin(error=Conflict("Already Exists: Job p:US.x")))))
+    job, reattached = taken(run(api, plan_of(api.begin(error=refused(409, "Already Exists: Job p:US.x")))))
     assert (api.begun, reattached) == ([job.job_id], True)
 
 
-def test_a_faster_twin_that_failed_leads_to_the_next_attempt() -> None:
+def test_after_a_faster_try_that_failed_the_next_attempt_begins() -> None:
     def begin(job_id: str) -> FakeJob:
         if job_id == id_of("key"):
             api.jobs[job_id] = FakeJob(job_id, error_result=FAILED)
-            raise Conflict(f"Already Exists: Job p:US.{job_id}")
+            raise refused(409, f"Already Exists: Job p:US.{job_id}")
         api.jobs[job_id] = FakeJob(job_id)
         return api.jobs[job_id]
 
@@ -290,12 +327,12 @@ def test_a_faster_twin_that_failed_leads_to_the_next_attempt() -> None:
     assert (job.job_id, reattached) == (id_of("key", attempt=2), False)
 
 
-def test_a_job_in_a_place_nobody_told_is_found_by_what_the_conflict_says() -> None:
+def test_a_job_in_an_unknown_location_is_found_by_the_message_of_the_conflict() -> None:
     api = FakeApi(FakeJob(id_of("key"), location="europe-west1"))
     api.needs_location = True
 
     def begin(job_id: str) -> None:
-        raise Conflict(f"POST https://bigquery/jobs: Already Exists: Job carto-dw-ac-1:europe-west1.{job_id}")
+        raise refused(409, f"POST https://bigquery/jobs: Already Exists: Job carto-dw-ac-1:europe-west1.{job_id}")
 
     job, reattached = taken(run(api, plan_of(begin)))
     assert (job.location, reattached) == ("europe-west1", True)
@@ -313,16 +350,96 @@ def test_a_job_in_a_place_nobody_told_is_found_by_what_the_conflict_says() -> No
         ("", None),
     ],
 )
-def test_the_place_of_a_job_is_read_from_a_conflict(message: str, place: str | None) -> None:
+def test_the_location_of_a_job_is_read_from_a_conflict(message: str, place: str | None) -> None:
     assert jobs._location_in(message, "the_id") == place
 
 
+# A job that does something else
+
+
 @pytest.mark.parametrize("found_late", [False, True])
-def test_a_job_that_does_something_else_is_never_taken(found_late: bool) -> None:
-    api = FakeApi() if found_late else FakeApi(FakeJob(id_of("key")))
-    plan = plan_of(api.begin(error=Conflict("Already Exists")), is_same=lambda _: False)
-    with pytest.raises(ValueError, match="another idempotency_key"):
+def test_another_digest_under_the_same_key_is_an_error_that_names_the_job(found_late: bool) -> None:
+    api = FakeApi() if found_late else FakeApi(FakeJob(id_of("key"), digest="other"))
+    plan = plan_of(api.begin(error=refused(409, "Already Exists"), digest="other"))
+    with pytest.raises(ValueError, match="another idempotency_key") as error:
         taken(run(api, plan))
+    assert id_of("key") in str(error.value)
+    assert "'key'" in str(error.value)
+
+
+@pytest.mark.parametrize("found_late", [False, True])
+def test_another_digest_under_the_key_of_a_connector_is_a_warning_and_the_job_is_taken(
+    found_late: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    api = FakeApi() if found_late else FakeApi(FakeJob(id_of("key"), digest="other"))
+    plan = plan_of(api.begin(error=refused(409, "Already Exists"), digest="other"), RunKey("key"))
+
+    job, reattached = taken(run(api, plan))
+
+    assert (job.job_id, reattached) == (id_of("key"), True)
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert id_of("key") in record.message
+
+
+def test_a_job_without_our_digest_is_not_ours() -> None:
+    foreign = FakeJob(id_of("key"))
+    foreign._labels = {}
+    with pytest.raises(ValueError, match="does something else"):
+        taken(run(FakeApi(foreign), plan_of(lambda _: None)))
+
+
+def test_a_job_that_failed_may_have_done_something_else() -> None:
+    """It has done nothing, so the corrected statement runs under the same key."""
+    api = FakeApi(FakeJob(id_of("key"), error_result=FAILED, digest="other"))
+    job, reattached = taken(run(api, plan_of(api.begin())))
+    assert (job.job_id, reattached) == (id_of("key", attempt=2), False)
+
+
+def test_another_file_of_the_same_key_is_a_warning_that_names_both(caplog: pytest.LogCaptureFixture) -> None:
+    api = FakeApi(FakeJob(id_of("key"), source="monday_csv"))
+    job, reattached = taken(run(api, plan_of(api.begin(), source="tuesday_csv")))
+
+    assert (job.job_id, reattached, api.begun) == (id_of("key"), True, [])
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "monday_csv" in record.message
+    assert "tuesday_csv" in record.message
+
+
+@pytest.mark.parametrize("plan_source", ["monday_csv", None])
+def test_the_same_file_or_none_is_no_warning(plan_source: str | None, caplog: pytest.LogCaptureFixture) -> None:
+    api = FakeApi(FakeJob(id_of("key"), source="monday_csv"))
+    taken(run(api, plan_of(api.begin(), source=plan_source)))
+    assert caplog.records == []
+
+
+# Digests
+
+
+def test_a_digest_does_not_depend_on_the_order_of_names_nor_on_empty_values() -> None:
+    digest = digest_of({"a": 1, "b": ["x"]})
+    assert digest_of({"b": ("x",), "a": 1, "c": None, "d": [], "e": {}}) == digest
+    assert digest_of({"a": 1, "b": ["y"]}) != digest
+    assert digest_of({"a": True, "b": ["x"]}) != digest
+
+
+def test_false_and_zero_are_not_empty() -> None:
+    assert len({digest_of({"a": value}) for value in (False, 0, "", None)}) == 4
+
+
+def test_a_digest_is_the_same_in_every_process() -> None:
+    what = {"query": "SELECT 'ü'", "labels": {"b": 1, "a": [2, {"d": 1, "c": 0}]}}
+    script = f"from carto_auth_integrations.warehouse.jobs import digest_of; print(digest_of({what!r}))"
+    outputs = [run_processes(1, script, PYTHONHASHSEED=seed)[0] for seed in ("1", "2")]
+    assert outputs == [digest_of(what)] * 2
+
+
+def test_a_digest_fits_into_a_label() -> None:
+    assert label_of(digest_of({"a": 1})) == digest_of({"a": 1})
+
+
+# Waiting
 
 
 def test_the_job_is_looked_at_until_it_ends_at_growing_intervals() -> None:
@@ -355,42 +472,57 @@ def test_a_job_that_is_taken_is_not_announced_as_one_that_begins() -> None:
     assert [progress.state for progress in seen] == ["RUNNING", "DONE"]
 
 
-class Ticking:
-    """A clock that goes on by a second with each look at it."""
-
-    now = 0.0
-
-    def monotonic(self) -> float:
-        self.now += 1
-        return self.now
-
-
-def test_a_job_over_its_time_is_cancelled_where_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    api = FakeApi()
-    monkeypatch.setattr(jobs, "time", Ticking())
-    with pytest.raises(TimeoutError, match=r"took longer than 3 s and was cancelled"):
-        taken(run(api, plan_of(api.begin("RUNNING")), timeout=3))
+def test_a_job_over_its_time_is_cancelled_where_it_runs() -> None:
+    api = FakeApi(timeout=0.05)
+    with pytest.raises(TimeoutError, match=r"took longer than 0\.05 s and was cancelled"):
+        taken(run(api, plan_of(api.begin("RUNNING"))))
     assert api.cancelled == [(api.begun[0], "US")]
 
 
-def test_a_job_that_has_ended_in_time_is_not_cancelled_however_late_it_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    api = FakeApi()
-    monkeypatch.setattr(jobs, "time", Ticking())
-    taken(run(api, plan_of(api.begin()), timeout=0))
+def test_a_job_that_could_not_be_cancelled_is_said_to_go_on() -> None:
+    def cancel(_job_id: str, _location: str | None) -> Generator[float, None, bool]:
+        yield 0.0
+        raise refused(503, transient=True)
+
+    api = FakeApi(timeout=0.05)
+    api.cancel = cancel  # type: ignore[method-assign]
+    with pytest.raises(TimeoutError, match=r"could not be cancelled, so it may go on: failed"):
+        taken(run(api, plan_of(api.begin("RUNNING"))))
+
+
+def test_a_job_that_has_ended_in_time_is_not_cancelled_however_late_it_is_seen() -> None:
+    api = FakeApi(timeout=0)
+    taken(run(api, plan_of(api.begin())))
     assert api.cancelled == []
 
 
-def test_the_time_limit_counts_from_the_end_of_the_upload(monkeypatch: pytest.MonkeyPatch) -> None:
-    api, clock = FakeApi(), Ticking()
-    monkeypatch.setattr(jobs, "time", clock)
-    begin = api.begin("RUNNING", "DONE")
+def test_a_job_whose_beginning_took_too_long_is_cancelled() -> None:
+    """The request may have arrived all the same."""
+    api = FakeApi()
+    with pytest.raises(TimeoutError):
+        taken(run(api, plan_of(api.begin(error=TimeoutError("late")), location="EU")))
+    assert api.cancelled == [(api.begun[0], "EU")]
 
-    def slow_upload(job_id: str) -> FakeJob:
-        clock.now += 3600
-        return begin(job_id)
 
-    job, _ = taken(run(api, plan_of(slow_upload), timeout=60))
-    assert job.state == "DONE"
+def test_nothing_is_begun_once_the_caller_was_cancelled() -> None:
+    api = FakeApi()
+    api.deadline.cancel()
+    with pytest.raises(Cancelled):
+        taken(run(api, plan_of(api.begin())))
+    assert api.begun == []
+
+
+def test_a_job_that_vanishes_while_it_is_waited_for_is_not_found() -> None:
+    api = FakeApi()
+    with pytest.raises(NotFound, match=id_of("key")):
+        taken(run(api, plan_of(api.begin("RUNNING", made=False))))
+
+
+def test_a_job_keeps_its_description_as_text_and_reads_it_when_asked() -> None:
+    text = json.dumps({"configuration": {"load": {"x": 1}}, "statistics": {"load": {"outputRows": "2"}}}).encode()
+    job = Job("j", "EU", "DONE", False, text)
+    assert (job.configured("load"), job.statistics("load")) == ({"x": 1}, {"outputRows": "2"})
+    assert (job.configured("query"), job.statistics("query")) == ({}, {})
 
 
 def test_an_error_of_the_progress_callback_is_the_callers() -> None:

@@ -1,16 +1,20 @@
-"""Queries: what BigQuery is told, and what becomes of the rows that it writes."""
+"""Queries: what the job is told, and its rows as plain JSON types."""
 
 from __future__ import annotations
 
 import json
+import re
 import types
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import pytest
 
+from carto_auth_integrations.waiting import run
+from carto_auth_integrations.warehouse.jobs import JobPlan
+from carto_auth_integrations.warehouse.options import QueryOptions
 from carto_auth_integrations.warehouse.queries import first_rows, plain, plain_record, query_plan
-from carto_auth_integrations.warehouse.steps import drive
-from tests.support.core import account_for
+from tests.support.accounts import account_for
 
 
 @pytest.mark.parametrize(
@@ -46,7 +50,7 @@ def test_values_become_plain_json_types(kind: str, value: Any, expected: Any) ->
     json.dumps(plain({"name": "x", "type": kind}, value), allow_nan=False)
 
 
-def test_lists_and_records_are_taken_apart() -> None:
+def test_lists_and_records_become_lists_and_dicts() -> None:
     fields = [
         {"name": "list", "type": "INTEGER", "mode": "REPEATED"},
         {"name": "none", "type": "STRING", "mode": "REPEATED"},
@@ -75,12 +79,13 @@ def test_lists_and_records_are_taken_apart() -> None:
 
 
 class Pages:
-    """Gives rows two at a time, whatever is asked for, as BigQuery does with large ones."""
+    """Returns rows two at a time, however many are requested, as BigQuery does with large ones."""
 
     def __init__(self, total: int) -> None:
         self.total, self.asked = total, []
 
-    def rows(self, _job: Any, count: int, page: str | None) -> dict[str, Any]:
+    def rows(self, _job: Any, count: int, page: str | None) -> Generator[float, None, dict[str, Any]]:
+        yield 0.0
         self.asked.append((count, page))
         start = int(page or 0)
         end = min(start + 2, start + count, self.total)
@@ -93,29 +98,51 @@ class Pages:
 
 
 @pytest.mark.parametrize(("total", "count", "held"), [(5, 10, 5), (5, 3, 3), (5, 0, 0), (0, 10, 0), (4, 4, 4)])
-def test_pages_are_taken_until_there_are_enough_rows(total: int, count: int, held: int) -> None:
+def test_pages_are_requested_until_there_are_enough_rows(total: int, count: int, held: int) -> None:
     pages: Any = Pages(total)
-    rows, number = drive(first_rows(pages, types.SimpleNamespace(), count))
+    rows, number = run(first_rows(pages, types.SimpleNamespace(), count))
     assert ([row["x"] for row in rows], number) == (list(range(held)), total)
     assert len(pages.asked) <= 3
 
 
-def configuration_of(sql: str = "SELECT 1", *, fields: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
+def plan_of(
+    sql: str = "SELECT 1",
+    *,
+    parameters: Mapping[str, object] | Sequence[object] | None = None,
+    labels: Mapping[str, str] | None = None,
+    key: str | None = None,
+    fields: dict[str, Any] | None = None,
+    **options: Any,
+) -> tuple[JobPlan, dict[str, Any]]:
+    """Return the plan of a query, and the configuration that its job is begun with."""
     told: list[dict[str, Any]] = []
-    api: Any = types.SimpleNamespace(
-        project=lambda: "carto-dw-ac-1", insert=lambda _job_id, _location, configuration: told.append(configuration)
-    )
+
+    def insert(_job_id: str, _location: str | None, configuration: dict[str, Any]) -> Generator[float, None, None]:
+        told.append(configuration)
+        yield 0.0
+
     account = account_for("http://127.0.0.1:1", **(fields or {}))
-    drive(query_plan(api, account, sql, **options).begin("job"))
-    return told[0]
+    api: Any = types.SimpleNamespace(project=lambda: "carto-dw-ac-1", insert=insert, account=account)
+    plan = query_plan(api, sql, parameters, QueryOptions(**options), key=key, labels=labels)
+    run(plan.begin("job"))
+    return plan, told[0]
 
 
-def test_a_statement_alone_is_all_that_is_told() -> None:
-    assert configuration_of() == {"query": {"query": "SELECT 1", "useLegacySql": False}, "labels": {}}
+def configuration_of(sql: str = "SELECT 1", **options: Any) -> dict[str, Any]:
+    return plan_of(sql, **options)[1]
+
+
+def digest_of(sql: str = "SELECT 1", **options: Any) -> str:
+    return plan_of(sql, **options)[0].digest
+
+
+def test_a_statement_alone_is_all_that_the_job_is_told() -> None:
+    plan, told = plan_of()
+    assert told == {"query": {"query": "SELECT 1", "useLegacySql": False}, "labels": {"carto-digest": plan.digest}}
 
 
 def test_destination_parameters_and_labels_are_told() -> None:
-    told = configuration_of(
+    plan, told = plan_of(
         destination="d.t", write_disposition="WRITE_APPEND", parameters={"p": 1}, labels={"DAG Id": "Nightly"}
     )
     assert told["query"]["destinationTable"] == {"projectId": "carto-dw-ac-1", "datasetId": "d", "tableId": "t"}
@@ -124,10 +151,57 @@ def test_destination_parameters_and_labels_are_told() -> None:
     assert told["query"]["queryParameters"] == [
         {"name": "p", "parameterType": {"type": "INT64"}, "parameterValue": {"value": "1"}}
     ]
-    assert told["labels"] == {"dag_id": "nightly"}
+    assert told["labels"] == {"dag_id": "nightly", "carto-digest": plan.digest}
 
 
-def test_tables_without_a_dataset_are_looked_for_in_the_accounts_own() -> None:
+def test_tables_without_a_dataset_are_looked_for_in_the_accounts_default_dataset() -> None:
     for dataset, project in (("mine", "carto-dw-ac-1"), ("other-project.mine", "other-project")):
         told = configuration_of(fields={"default_dataset": dataset})
         assert told["query"]["defaultDataset"] == {"projectId": project, "datasetId": "mine"}
+
+
+# The digest
+
+
+def test_the_digest_fits_into_a_label() -> None:
+    assert re.fullmatch(r"[a-z2-7]{52}", digest_of())
+
+
+def test_the_digest_is_the_same_in_every_release() -> None:
+    """A retry may run in a later release than the try before it: this text must never change."""
+    assert digest_of("SELECT 1") == "miu72i2arwcphneq7gpswwfabs4bgnnoqhm3ylild4szlwnjppeq"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"labels": {"try": "2"}},
+        {"key": "another"},
+        {"parameters": {"b": 2, "a": 1}},
+        {"parameters": {"a": 1, "b": 2}, "write_disposition": "WRITE_APPEND"},
+    ],
+    ids=["labels", "key", "order of parameters", "disposition without destination"],
+)
+def test_what_may_differ_between_tries_is_not_in_the_digest(other: dict[str, Any]) -> None:
+    assert digest_of(**{"parameters": {"a": 1, "b": 2}, **other}) == digest_of(parameters={"a": 1, "b": 2})
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"sql": "SELECT 1  "},
+        {"parameters": {"a": 2}},
+        {"parameters": {"b": 1}},
+        {"parameters": {"a": "1"}},
+        {"parameters": [1]},
+        {"parameters": None},
+        {"destination": "d.t"},
+        {"fields": {"default_dataset": "mine"}},
+    ],
+)
+def test_what_the_query_does_is_in_the_digest(other: dict[str, Any]) -> None:
+    assert digest_of(**{"parameters": {"a": 1}, **other}) != digest_of(parameters={"a": 1})
+
+
+def test_parameters_by_position_keep_their_order_in_the_digest() -> None:
+    assert digest_of(parameters=[1, 2]) != digest_of(parameters=[2, 1])

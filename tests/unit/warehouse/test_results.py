@@ -1,4 +1,4 @@
-"""Results: records that travel between processes."""
+"""Results: frozen records that can be pickled and compared."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 import pyarrow
 import pytest
 
-from carto_auth_integrations.warehouse import JobProgress, LoadResult, QueryResult
+from carto_auth_integrations.warehouse import JobProgress, JobReference, LoadResult, QueryResult
+from carto_auth_integrations.warehouse.results import plain_result
 
 
 def result_of(rows: tuple[dict[str, Any], ...] = ({"x": 1},), total_rows: int = 1, **fields: Any) -> QueryResult:
@@ -42,7 +43,7 @@ def test_results_are_frozen() -> None:
 
 
 @pytest.mark.parametrize("travel", [lambda value: pickle.loads(pickle.dumps(value)), copy.deepcopy])
-def test_a_result_travels_although_its_connection_does_not(travel: Any) -> None:
+def test_a_result_can_be_pickled_and_copied_without_its_connection(travel: Any) -> None:
     there = travel(result_of(_fetch=lambda: pyarrow.table({"x": [1]})))
     assert there == result_of()
     with pytest.raises(RuntimeError, match="where the query ran"):
@@ -67,6 +68,18 @@ def test_the_connection_is_neither_shown_nor_compared() -> None:
     assert result_of(_fetch=lambda: None) == result_of()
 
 
-def test_load_results_and_progress_travel() -> None:
+def test_load_results_and_progress_can_be_pickled() -> None:
     for record in (JobProgress("job", "DONE", 1.0), LoadResult("job", "US", "p.d.t", 1, 2, False)):
         assert pickle.loads(pickle.dumps(record)) == record
+
+
+def test_a_job_reference_can_be_pickled() -> None:
+    reference = JobReference("job", "EU", reattached=True)
+    assert pickle.loads(pickle.dumps(reference)) == reference
+
+
+@pytest.mark.parametrize("result", [result_of(), LoadResult("job", "US", "p.d.t", 1, 2, False)])
+def test_a_result_as_plain_types_is_json_and_has_all_fields_but_the_connection(result: Any) -> None:
+    plain = plain_result(result)
+    assert json.loads(json.dumps(plain)) == plain
+    assert set(plain) == {each.name for each in dataclasses.fields(result)} - {"_fetch"}

@@ -22,8 +22,10 @@ from carto_auth_integrations.tokens.source import TokenSource
 from carto_auth_integrations.tokens.stores import open_store
 from carto_auth_integrations.tokens.stores.file import MAX_SIZE, FileStore
 from carto_auth_integrations.tokens.token import Entry, Failure
-from tests.support.core import BEARER, SECRET, FakeGrant, Outcome, token_living
+from tests.support.accounts import BEARER, SECRET
 from tests.support.processes import run_processes, start_process
+from tests.support.threads import Outcome
+from tests.support.tokens import FakeGrant, token_living
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="modes, owners and FIFOs are POSIX's")
 
@@ -208,10 +210,6 @@ def test_many_processes_that_write_lose_nothing(path: Path) -> None:
             id="an end beyond all floats",
         ),
         pytest.param(content_of(entry()).replace('"format": 1', '"format": 2'), id="a later format"),
-        pytest.param(
-            json.dumps({"access_token": "not-ours", "expires_in": 86400, "expiration": time.time() + HOUR}),
-            id="carto-auth 0.2.0's",
-        ),
     ],
 )
 def test_a_corrupt_or_foreign_file_is_not_believed_not_fatal_and_replaced(
@@ -469,6 +467,88 @@ def test_whatever_the_file_system_refuses_is_not_fatal(
     assert not Path(f"{path}.tmp").exists()
 
 
+# A cache file of carto-auth 0.2.0
+
+CARTO_AUTHS = json.dumps({"api_base_url": "https://x.org", "access_token": "not-ours", "expiration": 99999999999})
+"""What carto-auth 0.2.0 writes: it does not say whose token it is."""
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644], ids=["private", "as carto-auth creates it"])
+def test_a_cache_of_carto_auth_is_left_alone_and_ours_is_kept_beside_it(
+    path: Path, mode: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(path, CARTO_AUTHS, mode)
+    before = path.stat()
+
+    store = FileStore(str(path))
+    assert value_in(store) is None
+    assert serves(store)
+    store.write(OTHER, entry("theirs"))
+    store.forget(OTHER)
+
+    assert value_in(FileStore(str(path))) == "new"
+    assert path.read_text() == CARTO_AUTHS
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    beside = path.with_name("tokens.integrations.json")
+    assert mode_of(beside) == 0o600
+    assert store.describe() == str(beside)
+    assert not caplog.records
+
+
+def test_a_cache_of_carto_auth_that_appears_later_is_left_alone_too(store: FileStore, path: Path) -> None:
+    store.write(KEY, entry("ours"))
+    put(path, CARTO_AUTHS, 0o644)
+
+    store.write(KEY, entry("ours, renewed"))
+
+    assert path.read_text() == CARTO_AUTHS
+    assert value_in(FileStore(str(path))) == "ours, renewed"
+
+
+# No home
+
+
+def test_without_a_home_directory_tokens_stay_in_memory_and_are_one_warning(tmp_path: Path) -> None:
+    directory = tmp_path / "working directory"
+    directory.mkdir()
+    tmp_path.chmod(0o777)
+    directory.chmod(0o777)
+
+    (output,) = run_processes(
+        1,
+        f"""
+        import logging, os, pwd, sys, time
+        import filelock, filelock._unix, asyncio, concurrent.futures, json  # the interpreter's folder may be root's
+        from carto_auth_integrations import CartoAuth
+        from carto_auth_integrations.tokens.token import Token
+
+        logging.basicConfig(stream=sys.stdout, format="%(levelname)s %(message)s")
+        os.chdir({str(directory)!r})
+        del os.environ["HOME"]
+        if os.geteuid() == 0:
+            os.setgid(54321)
+            os.setuid(54321)
+        try:
+            pwd.getpwuid(os.getuid())
+        except KeyError:
+            auth = CartoAuth("m2m", "https://x.org", client_id="c", client_secret="s")
+            auth.access_tokens.source.adopt(Token("a-token", obtained_at=time.time(), expires_at=time.time() + 3600))
+            again = CartoAuth("m2m", "https://x.org", client_id="c", client_secret="s")
+            print(auth.get_access_token(), again.get_access_token(), os.listdir("."))
+        else:
+            print("this user has a home directory")
+        """,
+    )
+    if output == "this user has a home directory":
+        pytest.skip("needs the right to become a user without an entry in the password database")
+
+    *warnings, last = output.splitlines()
+    assert last == "a-token a-token []"
+    (warning,) = warnings
+    assert warning.startswith("WARNING this user has no home directory")
+    assert "CARTO_TOKEN_STORE" in warning
+
+
 # Killed writers
 
 
@@ -561,21 +641,15 @@ def test_the_lock_of_a_killed_process_is_free(store: FileStore, path: Path) -> N
 # Opening
 
 
-def test_each_mode_has_the_seeds_default_file(own_home: Path) -> None:
-    places = {mode: open_store(None, mode).describe() for mode in ("m2m", "oauth", "token")}
-
-    assert places == {
-        "m2m": str(own_home / ".carto-auth" / "token_m2m.json"),
-        "oauth": str(own_home / ".carto-auth" / "token_oauth.json"),
-        "token": str(own_home / ".carto-auth" / "token.json"),
-    }
+def test_the_default_file_lies_beside_those_of_carto_auth_and_is_none_of_them(own_home: Path) -> None:
+    assert open_store(None).describe() == str(own_home / ".carto-auth" / "tokens.json")
 
 
 def test_one_place_is_one_store_however_it_is_written(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(own_home)
     path = own_home / "t.json"
 
-    stores = [open_store(place, "m2m") for place in (str(path), "t.json", "~/t.json", f"file://{path}", f"file:{path}")]
+    stores = [open_store(place) for place in (str(path), "t.json", "~/t.json", f"file://{path}", f"file:{path}")]
 
     assert {store.describe() for store in stores} == {str(path)}
     assert len({id(store) for store in stores}) == 1

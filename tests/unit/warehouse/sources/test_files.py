@@ -113,7 +113,7 @@ def test_a_format_that_is_given_and_unknown_is_an_error(tmp_path: Path) -> None:
 def test_features_become_rows_with_their_geometry(tmp_path: Path) -> None:
     path = written(tmp_path / "a.geojson", collection(feature(name="x", n=1), feature(None, name="y", n=2)))
     batches = geojson_batches(path)
-    assert [field.field_type for field in bigquery_schema(batches)] == ["STRING", "INTEGER", "GEOGRAPHY"]
+    assert [field["type"] for field in bigquery_schema(batches)] == ["STRING", "INTEGER", "GEOGRAPHY"]
     first, second = rows_of(batches)
     assert shapely.from_wkt(first["geom"]) == MADRID
     assert second == {"name": "y", "n": 2, "geom": None}
@@ -192,7 +192,7 @@ def test_a_collection_without_features_says_so(tmp_path: Path) -> None:
 def test_a_property_called_like_the_geometry_column_is_kept_as_it_is(tmp_path: Path) -> None:
     path = written(tmp_path / "a.geojson", collection(feature(geom="the tall one"), feature(geom=None)))
     batches = geojson_batches(path)
-    kinds = {field.name: field.field_type for field in bigquery_schema(batches)}
+    kinds = {field["name"]: field["type"] for field in bigquery_schema(batches)}
     first, _ = rows_of(batches)
     assert kinds == {"geom": "STRING", "geom_": "GEOGRAPHY"}
     assert (first["geom"], shapely.from_wkt(first["geom_"])) == ("the tall one", MADRID)
@@ -223,7 +223,7 @@ def test_geoparquet_says_itself_what_its_geometry_is(tmp_path: Path, epsg: int) 
     frame_of().to_crs(epsg).to_parquet(tmp_path / "a.parquet")
     batches = geoparquet_batches(tmp_path / "a.parquet")
     assert batches is not None
-    assert [field.field_type for field in bigquery_schema(batches)] == ["INTEGER", "GEOGRAPHY"]
+    assert [field["type"] for field in bigquery_schema(batches)] == ["INTEGER", "GEOGRAPHY"]
     (row,) = rows_of(batches)
     point = shapely.from_wkt(row["geometry"])
     assert (point.x, point.y) == pytest.approx((MADRID.x, MADRID.y), abs=1e-6)

@@ -44,7 +44,7 @@ def rows_or_message(source: Any) -> list[dict[str, Any]] | str:
 
 
 def fields_of(source: Any, geometry: tuple[str, ...] = ()) -> dict[str, str]:
-    return {field.name: field.field_type for field in bigquery_schema(known(source, geometry))}
+    return {field["name"]: field["type"] for field in bigquery_schema(known(source, geometry))}
 
 
 def position(text: str) -> tuple[float, float]:
@@ -167,10 +167,11 @@ def test_types_are_learnt_from_the_rows() -> None:
 def test_lists_and_records_keep_their_shape() -> None:
     source = [{"tags": ["a", "b"], "place": {"name": "x", "at": [1, 2]}, "parts": [{"n": 1}]}, {"tags": []}]
     tags, place, parts = bigquery_schema(known(source))
-    assert (tags.field_type, tags.mode) == ("STRING", "REPEATED")
-    assert (place.field_type, [field.name for field in place.fields]) == ("RECORD", ["name", "at"])
-    assert (place.fields[1].field_type, place.fields[1].mode) == ("INTEGER", "REPEATED")
-    assert (parts.field_type, parts.mode, parts.fields[0].name) == ("RECORD", "REPEATED", "n")
+    assert tags == {"name": "tags", "type": "STRING", "mode": "REPEATED"}
+    name, at = {"name": "name", "type": "STRING"}, {"name": "at", "type": "INTEGER", "mode": "REPEATED"}
+    assert place == {"name": "place", "type": "RECORD", "fields": [name, at]}
+    n = {"name": "n", "type": "INTEGER"}
+    assert parts == {"name": "parts", "type": "RECORD", "mode": "REPEATED", "fields": [n]}
     assert rows_of(source)[0] == source[0]
 
 
