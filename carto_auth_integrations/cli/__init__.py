@@ -1,19 +1,20 @@
-"""`carto-auth`: log in, look at tokens, check an account and run a local CARTO from a terminal."""
+"""`carto-auth`: log in, look at tokens, check an account, query, load and run a local CARTO from a terminal."""
 
 from __future__ import annotations
 
 import sys
 
-EXTRA = ("click", "rich")
+EXTRA_PACKAGES = ("click", "humanize", "rich")
+"""What the extra `cli` installs for these modules."""
 
 
 def main() -> None:
-    """Run `carto-auth`; says what to install where the extra `cli` is missing."""
+    """Run `carto-auth`, or exit with a line that says what to install if the extra `cli` is missing."""
     try:
         from .commands import carto_auth
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
-        if missing not in EXTRA:
+        if missing not in EXTRA_PACKAGES:
             raise
     else:
         carto_auth(prog_name="carto-auth")

@@ -1,4 +1,4 @@
-"""`python -m carto_auth_integrations.cli`: `carto-auth` where scripts are not on the path."""
+"""`python -m carto_auth_integrations.cli`: `carto-auth`, where scripts are not on the path."""
 
 from . import main
 

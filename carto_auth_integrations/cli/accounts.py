@@ -1,15 +1,15 @@
-"""Which account a command is about: a credentials file, the environment or the stored login."""
+"""The account of a command: that of a credentials file, of the environment or of the stored login."""
 
 from __future__ import annotations
 
 import functools
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from ..account.account import CartoAccount
+from ..account import CartoAccount
 from ..account.fields import variable
 from ..account.secret import Secret
 from ..auth import CartoAuth
@@ -19,34 +19,34 @@ from ..tokens.token import NO_TOKEN
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-THREE_WAYS = (
+NO_ACCOUNT = (
     "No CARTO account is set up here. Give a credentials file with --credentials FILE; or set CARTO_API_BASE_URL, "
     "CARTO_CLIENT_ID and CARTO_CLIENT_SECRET; or log in with `carto-auth login`."
 )
 
 _OPTIONS = (
-    click.option("--credentials", metavar="FILE", help="The account of this CARTO credentials file."),
-    click.option("--oauth", is_flag=True, help="The login of `carto-auth login`."),
-    click.option("--org", metavar="ORG", help="Single sign-on organization that the login was made with."),
-    click.option("--api-base-url", metavar="URL", help="API base URL that the login was made with."),
+    click.option("--credentials", metavar="FILE", help="Use the account of this CARTO credentials file."),
+    click.option("--oauth", is_flag=True, help="Use the login that `carto-auth login` stored."),
+    click.option("--org", metavar="ORG", help="Use the login with this single sign-on organization."),
+    click.option("--api-base-url", metavar="URL", help="Use the login with this API base URL."),
     click.option(
         "--prompt-secret",
         is_flag=True,
-        help="The account of the environment, its secret typed in at a hidden prompt.",
+        help="Use the account of the environment, and ask for its secret at a hidden prompt.",
     ),
 )
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What the options say about the account.
+class AccountChoice:
+    """The values of the options that choose the account.
 
     Attributes:
         credentials: Path of a credentials file.
-        oauth: Whether it is the stored login.
-        org: The login's organization.
-        api_base_url: The login's API base URL.
-        prompt_secret: Whether the secret is asked for.
+        oauth: Whether to use the stored login.
+        org: The organization of the login.
+        api_base_url: The API base URL of the login.
+        prompt_secret: Whether to ask for the secret of the environment's account.
     """
 
     credentials: str | None
@@ -57,23 +57,27 @@ class Choice:
 
     @property
     def is_login(self) -> bool:
-        """Whether the stored login is meant; its organization and API say so too."""
+        """Whether one of the options for the stored login is given."""
         return bool(self.oauth or self.org or self.api_base_url)
 
     def auth(self) -> CartoAuth:
-        """Give the one account that is meant.
+        """Return the account to use.
 
         Raises:
             MissingField: If there is none.
             click.UsageError: If the options name more than one.
         """
-        accounts = self.all()
+        accounts = self.available()
         if not accounts:
-            raise MissingField(THREE_WAYS)
+            raise MissingField(NO_ACCOUNT)
         return accounts[0]
 
-    def all(self) -> list[CartoAuth]:
-        """Give the account that the options name; without one, what there is: the environment's, then the login."""
+    def available(self) -> list[CartoAuth]:
+        """Return the account that the options name or, without such options, that of the environment and the login.
+
+        Raises:
+            click.UsageError: If the options name more than one.
+        """
         if sum((self.credentials is not None, self.is_login, self.prompt_secret)) > 1:
             raise click.UsageError(
                 "Choose one account: --credentials, --oauth (with --org, --api-base-url) or --prompt-secret."
@@ -83,17 +87,17 @@ class Choice:
         if self.is_login:
             return [CartoAuth.from_oauth(org=self.org, api_base_url=self.api_base_url)]
         if self.prompt_secret:
-            return [_with_typed_secret()]
+            return [_with_prompted_secret()]
         login = _stored_login()
-        if _is_set("auth_mode", "client_secret", "access_token"):
+        if _any_in_environment("auth_mode", "client_secret", "access_token"):
             return [CartoAuth.from_env(), *login]
-        if login or not _is_set("client_id"):
+        if login or not _any_in_environment("client_id"):
             return login
-        return [CartoAuth.from_env()]  # a client id alone is half an account: the error names the other half
+        return [CartoAuth.from_env()]  # a client id without its secret: the error names the missing variable
 
 
-def account_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that choose the account; the command gets them as a `Choice`."""
+def account_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that choose the account; the command receives them as an `AccountChoice`, its first argument."""
 
     @functools.wraps(command)
     def with_choice(
@@ -103,26 +107,26 @@ def account_options(command: Callable[..., Any]) -> Callable[..., Any]:
         org: str | None,
         api_base_url: str | None,
         prompt_secret: bool,
-        **rest: Any,
-    ) -> Any:
-        return command(Choice(credentials, oauth, org, api_base_url, prompt_secret), **rest)
+        **others: object,
+    ) -> None:
+        command(AccountChoice(credentials, oauth, org, api_base_url, prompt_secret), **others)
 
-    decorated: Callable[..., Any] = with_choice
+    decorated: Callable[..., None] = with_choice
     for option in reversed(_OPTIONS):
         decorated = option(decorated)
     return decorated
 
 
-def _is_set(*names: str) -> bool:
+def _any_in_environment(*names: str) -> bool:
     return any(os.environ.get(variable(name)) for name in names)
 
 
 def _stored_login() -> list[CartoAuth]:
     login = CartoAuth.from_oauth()
-    return [] if login._source.peek() is NO_TOKEN else [login]
+    return [] if login.access_tokens.source.peek() is NO_TOKEN else [login]
 
 
-def _with_typed_secret() -> CartoAuth:
+def _with_prompted_secret() -> CartoAuth:
     field, label = "client_secret", "Client secret"
     if os.environ.get(variable("auth_mode")) == "token":
         field, label = "access_token", "Access token"

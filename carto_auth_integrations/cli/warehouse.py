@@ -4,45 +4,31 @@ from __future__ import annotations
 
 import json
 import sys
-import time
-from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, get_args
 
 import click
-from rich.text import Text
+from humanize import naturalsize
 
-from ..errors import CredentialsError
-from ..warehouse.results import UPLOADING, plain_result
+from ..warehouse.options import FileFormat
+from ..warehouse.results import plain_result
 from .accounts import account_options
-from .output import Failure, console, example, say, verbose_option
+from .jobs import run_job
+from .output import Failure, example, print_note, verbose_option
+from .tables import print_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable
 
-    from rich.progress import Progress, TaskID
+    from typing_extensions import Unpack
 
-    from ..auth import CartoAuth
-    from ..warehouse import CartoWarehouse, JobProgress, QueryResult
-    from .accounts import Choice
-
-T = TypeVar("T")
+    from ..warehouse import CartoWarehouse, LoadResult, QueryResult
+    from ..warehouse.options import LoadKeywords, OnProgress, WriteDisposition
+    from .accounts import AccountChoice
 
 STANDARD_INPUT = "-"
 SHOWN_ROWS = 100
-"""Rows of a query that are shown unless more are asked for: what a person scrolls through."""
-TOLD_PARTS = 10
-"""Lines that tell of an upload where there is no bar: one for each tenth of it."""
-TOLD_ERRORS = 3
-"""Of the errors of a job, how many are told; BigQuery lists up to a hundred bad rows."""
-SETTLING = 1.0
-"""Seconds after which a job that was not there is looked for once more: its last byte may just have been on its way."""
-INTERRUPTED = 130
-"""The exit code of a program that Ctrl-C ended, as shells have it: 128 and the signal's number."""
-FORMATS = ("CSV", "JSON", "GEOJSON", "PARQUET", "AVRO")
-PIPE_WIDTH = 1_000_000
-"""Columns of a table that nobody looks at: no value is cut."""
+"""Rows of a query that are shown by default: as many as a person scrolls through."""
 
 
 @click.command(epilog=example('carto-auth query "SELECT * FROM shops.stores LIMIT 10"'))
@@ -51,7 +37,11 @@ PIPE_WIDTH = 1_000_000
     "--file", "file", type=click.Path(path_type=Path, dir_okay=False), help="Read the SQL from this file instead."
 )
 @click.option(
-    "--param", "parameters", multiple=True, metavar="NAME=VALUE", help="A text for @NAME in the SQL; may be repeated."
+    "--param",
+    "parameters",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="The value of @NAME in the SQL, a STRING; may be repeated.",
 )
 @click.option(
     "--max-rows",
@@ -59,240 +49,119 @@ PIPE_WIDTH = 1_000_000
     default=SHOWN_ROWS,
     show_default=True,
     metavar="COUNT",
-    help="How many rows to give.",
+    help="How many rows to print.",
 )
-@click.option("--key", metavar="KEY", help="Idempotency key: the same query with the same key runs once.")
+@click.option(
+    "--key", "idempotency_key", metavar="KEY", help="Idempotency key: the same query with the same key runs once."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 @account_options
 @verbose_option
 def query(
-    choice: Choice,
+    choice: AccountChoice,
     sql: str | None,
     file: Path | None,
     parameters: tuple[str, ...],
     max_rows: int,
-    key: str | None,
+    idempotency_key: str | None,
     as_json: bool,
 ) -> None:
-    """Run a query and show its first rows. SQL is the statement, or - to read it from standard input."""
-    values = _values_of(parameters)
-    statement = _statement(sql, file)
-    watch = Watch(choice.auth(), sends=False)
-    result = watch.during(
-        partial(
-            watch.warehouse.query,
+    """Run a query and print its first rows. SQL is the statement, or - to read it from standard input."""
+    values = _parameter_values(parameters)
+    statement = _read_statement(sql, file)
+    result = run_job(
+        choice.auth(),
+        lambda warehouse, on_progress: warehouse.query(
             statement,
             parameters=values,
-            idempotency_key=key,
+            idempotency_key=idempotency_key,
             max_rows=max_rows,
-            on_progress=watch.look,
-        )
+            on_progress=on_progress,
+        ),
+        uploads=False,
     )
     if as_json:
-        click.echo(json.dumps(plain_result(result), indent=2, ensure_ascii=False))
+        _print_json(result)
         return
     if result.rows:
-        _show_table(result.rows)
-    say(_summary_of(result))
+        print_table(result.rows)
+    print_note(_summary(result))
 
 
+def _write_disposition(_ctx: click.Context, _option: click.Parameter, replace: bool) -> WriteDisposition:
+    return "WRITE_TRUNCATE" if replace else "WRITE_APPEND"
+
+
+# The options have the names of the keywords of `CartoWarehouse.load`, and are passed to it as they are.
 @click.command(epilog=example("carto-auth load stores.geojson shops.stores --replace"))
 @click.argument("source", metavar="FILE")
 @click.argument("destination", metavar="DATASET.TABLE")
-@click.option("--replace", is_flag=True, help="Replace the table's rows, at once and whole, instead of adding to them.")
+@click.option(
+    "--replace",
+    "write_disposition",
+    is_flag=True,
+    callback=_write_disposition,
+    help="Replace all rows of the table in one step, instead of appending to them.",
+)
 @click.option(
     "--format",
-    "file_format",
-    type=click.Choice(FORMATS, case_sensitive=False),
+    type=click.Choice(get_args(FileFormat), case_sensitive=False),
     help="The file's format, if its name does not tell.",
 )
 @click.option(
     "--geometry", multiple=True, metavar="COLUMN", help="A column of WKT or WKB that becomes GEOGRAPHY; repeatable."
 )
-@click.option("--crs", metavar="CRS", help="The reference system of these columns; left out, longitude and latitude.")
-@click.option("--key", metavar="KEY", help="Idempotency key: the same load with the same key happens once.")
-@click.option("--create-dataset", is_flag=True, help="Make the dataset if it is not there.")
+@click.option(
+    "--crs", metavar="CRS", help="Coordinate reference system of these columns; left out, longitude and latitude."
+)
+@click.option(
+    "--key", "idempotency_key", metavar="KEY", help="Idempotency key: the same load with the same key happens once."
+)
+@click.option("--create-dataset", is_flag=True, help="Create the dataset if it does not exist.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 @account_options
 @verbose_option
-def load(
-    choice: Choice,
-    source: str,
-    destination: str,
-    replace: bool,
-    file_format: str | None,
-    geometry: tuple[str, ...],
-    crs: str | None,
-    key: str | None,
-    create_dataset: bool,
-    as_json: bool,
-) -> None:
+def load(choice: AccountChoice, source: str, destination: str, as_json: bool, **options: Unpack[LoadKeywords]) -> None:
     """Load a file into a table, whole or not at all.
 
-    FILE is CSV with a header, newline-delimited JSON, GeoJSON, Parquet, GeoParquet or Avro, here or at gs://.
+    FILE is CSV with a header, newline-delimited JSON, GeoJSON, Parquet, GeoParquet or Avro: a path or a gs:// URI.
     """
-    watch = Watch(choice.auth(), sends=True)
-    result = watch.during(
-        partial(
-            watch.warehouse.load,
-            source,
-            destination,
-            idempotency_key=key,
-            write_disposition="WRITE_TRUNCATE" if replace else "WRITE_APPEND",
-            create_dataset=create_dataset,
-            format=file_format,
-            geometry=geometry,
-            crs=crs,
-            on_progress=watch.look,
-        )
-    )
+
+    def call(warehouse: CartoWarehouse, on_progress: OnProgress) -> LoadResult:
+        options["on_progress"] = on_progress
+        return warehouse.load(source, destination, **options)
+
+    result = run_job(choice.auth(), call, uploads=True)
     if as_json:
-        click.echo(json.dumps(plain_result(result), indent=2, ensure_ascii=False))
+        _print_json(result)
         return
-    done = "had been loaded by an earlier try" if result.reattached else "loaded"
+    loaded = "had been loaded by an earlier try" if result.reattached else "loaded"
     click.echo(
-        f"{_count(result.rows, 'row')} {done} into {result.destination}: {in_bytes(result.bytes)}, job {result.job_id}."
+        f"{_count(result.rows, 'row')} {loaded} into {result.destination}: {naturalsize(result.bytes)}, "
+        f"job {result.job_id}."
     )
 
 
-@dataclass
-class Watch:
-    """Runs one call of the warehouse: shows how far it is, cancels it on Ctrl-C, and tells its errors as a line.
-
-    Args:
-        auth: Whose warehouse.
-        sends: Whether there are bytes to be sent, of which to tell.
-    """
-
-    auth: CartoAuth
-    sends: bool
-    last: JobProgress | None = field(default=None, init=False)
-    _bar: tuple[Progress, TaskID] | None = field(default=None, init=False)
-    _told: str = field(default="", init=False)
-
-    def __post_init__(self) -> None:
-        self.warehouse: CartoWarehouse = self.auth.warehouse()
-        terminal = console(stderr=True)
-        self.has_bar = terminal.is_terminal and not terminal.is_dumb_terminal and not terminal.no_color
-
-    def during(self, call: Callable[[], T]) -> T:
-        """Make the call.
-
-        Raises:
-            Failure: If it fails.
-            click.exceptions.Exit: If a person ended it.
-        """
-        from google.api_core.exceptions import GoogleAPIError
-        from google.auth.exceptions import GoogleAuthError
-
-        try:
-            return self._with_bar(call)
-        except KeyboardInterrupt:
-            interrupted = True
-        except CredentialsError:
-            raise
-        except (GoogleAPIError, GoogleAuthError, ValueError, TypeError, OSError) as error:
-            interrupted, failure = False, Failure(self._describe(error))
-        if interrupted:
-            say(self._cancel(), style="yellow")
-            raise click.exceptions.Exit(INTERRUPTED)
-        raise failure
-
-    def look(self, progress: JobProgress) -> None:
-        """Show how far it is: on a terminal with a bar; elsewhere with a line for each news, if it sends."""
-        self.last = progress
-        if self._bar is not None:
-            _draw(progress, *self._bar)
-        elif self.sends:
-            self._tell(progress)
-
-    def _tell(self, progress: JobProgress) -> None:
-        news, line = progress.state, f"Job {progress.job_id}: {progress.state}."
-        if progress.state == UPLOADING:
-            if progress.bytes_total is None:
-                return
-            news = f"{progress.bytes_sent * TOLD_PARTS // max(progress.bytes_total, 1)}"
-            line = f"Sent {in_bytes(progress.bytes_sent)} of {in_bytes(progress.bytes_total)}."
-        if news != self._told:
-            self._told = news
-            say(line)
-
-    def _with_bar(self, call: Callable[[], T]) -> T:
-        if not self.has_bar:
-            return call()
-        from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-        sent = (BarColumn(), DownloadColumn()) if self.sends else ()
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), *sent, TimeElapsedColumn())
-        with Progress(*columns, console=console(stderr=True), transient=True) as bar:
-            self._bar = bar, bar.add_task("Starting", total=None)
-            return call()
-
-    def _cancel(self) -> str:
-        """Cancel the job, and say what came of it."""
-        from google.api_core.exceptions import GoogleAPIError, NotFound
-        from google.auth.exceptions import GoogleAuthError
-
-        if self.last is None:
-            return "Interrupted before a job began: nothing was changed."
-        job_id = self.last.job_id
-        try:
-            try:
-                self.warehouse.cancel(job_id, self.last.location)
-            except NotFound:
-                time.sleep(SETTLING)
-                self.warehouse.cancel(job_id, self.last.location)
-        except NotFound:
-            return f"Interrupted: BigQuery has no job {job_id}, so nothing was changed."
-        except (CredentialsError, GoogleAPIError, GoogleAuthError, OSError) as error:
-            return f"Interrupted, but job {job_id} may go on: it could not be cancelled. {self._describe(error)}"
-        return f"Interrupted: BigQuery was asked to cancel job {job_id}."
-
-    def _describe(self, error: Exception) -> str:
-        from google.api_core.exceptions import GoogleAPICallError
-
-        from ..checks import describe
-
-        if isinstance(error, GoogleAPICallError):
-            reasons = [reason for reason in error.errors or () if isinstance(reason, dict)]
-            said = dict.fromkeys(str(reason["message"]) for reason in reasons if reason.get("message"))
-            text = " ".join(list(said)[:TOLD_ERRORS]) or str(error.message)
-            job = f" (job {self.last.job_id})" if self.last and self.last.job_id else ""
-            return f"BigQuery answered {error.code}: {_one_line(text)}{job}"
-        if type(error).__module__.partition(".")[0] in ("google", "requests"):
-            return describe(error, self.auth)
-        return _one_line(str(error))
-
-
-def _draw(progress: JobProgress, bar: Progress, task: TaskID) -> None:
-    if progress.state == UPLOADING:
-        bar.update(task, description="Sending", completed=progress.bytes_sent, total=progress.bytes_total)
-    else:
-        bar.update(task, description=f"Job {progress.state}")
-
-
-def _statement(sql: str | None, file: Path | None) -> str:
-    """Read the SQL from where it is.
+def _read_statement(sql: str | None, file: Path | None) -> str:
+    """Return the SQL of the argument, of standard input or of the file.
 
     Raises:
-        click.UsageError: If it is nowhere, or in two places.
-        Failure: If it cannot be read, or there is none.
+        click.UsageError: If none of them is given, or two.
+        Failure: If it is empty or cannot be read.
     """
     if (sql is None) == (file is None):
         raise click.UsageError("Give the SQL, or - for standard input, or --file FILE: one of them.")
     try:
         text = file.read_text("utf-8") if file else sys.stdin.read() if sql == STANDARD_INPUT else str(sql)
     except (OSError, UnicodeDecodeError) as error:
-        failure = Failure(f"The SQL cannot be read from {file or 'standard input'}: {error}")
-    else:
-        if text.strip():
-            return text
-        failure = Failure("The SQL is empty.")
-    raise failure
+        raise Failure(f"The SQL cannot be read from {file or 'standard input'}: {error}") from None
+    if not text.strip():
+        raise Failure("The SQL is empty.")
+    return text
 
 
-def _values_of(parameters: Iterable[str]) -> dict[str, str] | None:
-    """Give the values of `--param`.
+def _parameter_values(parameters: Iterable[str]) -> dict[str, str] | None:
+    """Return the values of `--param` by name.
 
     Raises:
         click.BadParameter: If one has no name, or two have the same.
@@ -308,54 +177,19 @@ def _values_of(parameters: Iterable[str]) -> dict[str, str] | None:
     return values or None
 
 
-def _summary_of(result: QueryResult) -> str:
+def _print_json(result: QueryResult | LoadResult) -> None:
+    click.echo(json.dumps(plain_result(result), indent=2, ensure_ascii=False))
+
+
+def _summary(result: QueryResult) -> str:
     if result.affected_rows is not None:
-        what = f"{_count(result.affected_rows, 'row')} changed"
+        rows = f"{_count(result.affected_rows, 'row')} changed"
     elif result.truncated:
-        what = f"The first {len(result.rows)} of {_count(result.total_rows, 'row')}"
+        rows = f"The first {len(result.rows)} of {_count(result.total_rows, 'row')}"
     else:
-        what = _count(result.total_rows, "row")
-    return f"{what}, {in_bytes(result.bytes_processed)} processed, job {result.job_id}."
+        rows = _count(result.total_rows, "row")
+    return f"{rows}, {naturalsize(result.bytes_processed)} processed, job {result.job_id}."
 
 
-def _show_table(rows: Sequence[Mapping[str, Any]]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    screen = console() if sys.stdout.isatty() else console(width=PIPE_WIDTH)
-    head = "" if screen.no_color else "bold"
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style=head)
-    for name in rows[0]:
-        numbers = all(isinstance(row[name], (int, float, type(None))) for row in rows)
-        table.add_column(Text(_printable(name)), justify="right" if numbers else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(value) for value in row.values()))
-    screen.print(table, soft_wrap=False)
-
-
-def _cell(value: Any) -> Text:
-    if value is None:
-        return Text("NULL")
-    return Text(_printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)))
-
-
-def _printable(text: str) -> str:
-    """Give text without what would move a terminal's cursor or colour it."""
-    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
-
-
-def _one_line(text: str) -> str:
-    return _printable(" ".join(text.split()))
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def in_bytes(number: float) -> str:
-    """Give an amount for people: `512 B`, `1.2 kB`, `34.0 MB`."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 1000:
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1000
-    return f"{number:.1f} TB"
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

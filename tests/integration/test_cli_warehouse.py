@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from carto_auth_integrations.sandbox import Sandbox
-from tests.support.core import auth_for
+from tests.support.accounts import auth_for
 
 CLI = [sys.executable, "-m", "carto_auth_integrations.cli"]
 INTERRUPTIBLE = (
@@ -34,7 +34,7 @@ ENDLESS = """
 
 
 class Shell:
-    """A terminal session of its own, the sandbox's account in its environment."""
+    """An environment for the command: the sandbox's account and a token store."""
 
     def __init__(self, sandbox: Sandbox, home: Path) -> None:
         self.sandbox, self.home = sandbox, home
@@ -121,14 +121,14 @@ def csv(tmp_path: Path) -> str:
 # query
 
 
-def test_a_query_is_a_table_for_people_and_its_figures_stand_beside(shell: Shell) -> None:
+def test_a_query_prints_a_table_and_its_statistics_on_standard_error(shell: Shell) -> None:
     done = shell.run("query", "SELECT 7 AS id, 'León' AS name, [1, 2] AS list, CAST(NULL AS STRING) AS nothing")
 
     assert done.returncode == 0, done.stderr
     head, _line, row = done.stdout.splitlines()
     assert head.split() == ["id", "name", "list", "nothing"]
     assert row.split() == ["7", "León", "[1,", "2]", "NULL"]
-    assert re.fullmatch(r"1 row, \d+ B processed, job carto_\w+\.\n", done.stderr)
+    assert re.fullmatch(r"1 row, \d+ Bytes? processed, job carto_\w+\.\n", done.stderr)
 
 
 def test_a_query_in_json_is_one_object(shell: Shell) -> None:
@@ -161,7 +161,7 @@ def test_the_sql_comes_from_standard_input_or_a_file(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize("arguments", [(), ("SELECT 1", "--file", "x.sql")])
-def test_sql_from_nowhere_or_twice_is_a_usage_error(shell: Shell, arguments: tuple[str, ...]) -> None:
+def test_no_sql_or_two_statements_are_a_usage_error(shell: Shell, arguments: tuple[str, ...]) -> None:
     done = shell.run("query", *arguments)
 
     assert done.returncode == 2
@@ -175,7 +175,7 @@ def test_sql_from_nowhere_or_twice_is_a_usage_error(shell: Shell, arguments: tup
         (("--file", "/no/such.sql"), "Error: The SQL cannot be read from /no/such.sql: "),
     ],
 )
-def test_sql_that_cannot_be_had_is_one_line(shell: Shell, arguments: tuple[str, ...], line: str) -> None:
+def test_sql_that_is_empty_or_cannot_be_read_is_one_line(shell: Shell, arguments: tuple[str, ...], line: str) -> None:
     done = shell.run("query", *arguments)
 
     assert done.returncode == 1
@@ -183,7 +183,7 @@ def test_sql_that_cannot_be_had_is_one_line(shell: Shell, arguments: tuple[str, 
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_parameters_are_texts_that_no_quote_escapes_from(shell: Shell) -> None:
+def test_quotes_in_a_parameter_do_not_end_its_string(shell: Shell) -> None:
     nasty = "x' OR '1'='1"
 
     rows = shell.rows("SELECT @a AS a, @b AS b", "--param", f"a={nasty}", "--param", "b=1=2")
@@ -199,14 +199,14 @@ def test_a_parameter_without_a_name_of_its_own_is_a_usage_error(shell: Shell, gi
     assert "--param" in done.stderr
 
 
-def test_more_rows_than_asked_for_are_counted_and_not_shown(shell: Shell) -> None:
+def test_rows_beyond_the_maximum_are_counted_and_not_printed(shell: Shell) -> None:
     done = shell.run("query", "SELECT * FROM UNNEST(GENERATE_ARRAY(1, 50)) AS x", "--max-rows", "3")
 
     assert len(done.stdout.splitlines()) == 5
     assert done.stderr.startswith("The first 3 of 50 rows, ")
 
 
-def test_a_value_is_whole_in_a_pipe_and_moves_no_cursor(shell: Shell) -> None:
+def test_a_value_is_printed_whole_in_a_pipe_and_its_control_characters_are_escaped(shell: Shell) -> None:
     done = shell.run("query", "SELECT REPEAT('x', 500) AS long, 'a\\nb\\x1b[31m' AS wild, '[bold]y' AS marked")
 
     (_head, _line, row) = done.stdout.splitlines()
@@ -224,7 +224,7 @@ def test_the_same_query_with_the_same_key_runs_once(shell: Shell) -> None:
     assert (first["reattached"], second["reattached"]) == (False, True)
 
 
-def test_rows_that_a_statement_changed_are_told(shell: Shell, table: str, csv: str) -> None:
+def test_the_number_of_changed_rows_is_printed(shell: Shell, table: str, csv: str) -> None:
     shell.run("load", csv, table)
 
     done = shell.run("query", f"INSERT INTO {table} (id, name) VALUES (3, 'x')")
@@ -237,7 +237,7 @@ def test_rows_that_a_statement_changed_are_told(shell: Shell, table: str, csv: s
     ("sql", "part"),
     [("SELEC 1", "Syntax error"), ("SELECT nope", "nope"), ("SELECT * FROM nowhere.t", "Not found")],
 )
-def test_what_bigquery_refuses_is_one_line_in_its_words(shell: Shell, sql: str, part: str) -> None:
+def test_a_statement_that_bigquery_refuses_is_one_line_with_its_message(shell: Shell, sql: str, part: str) -> None:
     done = shell.run("query", sql)
 
     assert (done.returncode, done.stdout) == (1, "")
@@ -263,12 +263,12 @@ def test_ctrl_c_cancels_the_query(shell: Shell) -> None:
 
     done = shell.interrupted("query", ENDLESS, when=is_running)
 
-    told = re.fullmatch(r"Interrupted: BigQuery was asked to cancel job (carto_\w+)\.\n", done.stderr)
-    assert told, done.stderr
+    line = re.fullmatch(r"Interrupted: BigQuery was asked to cancel job (carto_\w+)\.\n", done.stderr)
+    assert line, done.stderr
     assert (done.returncode, done.stdout) == (130, "")
     client = auth_for(shell.sandbox, shell.home).get_carto_dw_client()
     deadline = time.monotonic() + 20
-    while (job := client.get_job(told[1])).state != "DONE":
+    while (job := client.get_job(line[1])).state != "DONE":
         assert time.monotonic() < deadline
         time.sleep(0.2)
     assert job.error_result["reason"] == "stopped"
@@ -282,7 +282,7 @@ def test_a_file_is_loaded_and_then_replaced(shell: Shell, table: str, csv: str) 
         done = shell.run("load", csv, table, *arguments)
 
         assert done.returncode == 0, done.stderr
-        assert re.fullmatch(rf"2 rows loaded into [\w-]+\.{table}: \d+ B, job carto_\w+\.\n", done.stdout)
+        assert re.fullmatch(rf"2 rows loaded into [\w-]+\.{table}: \d+ Bytes, job carto_\w+\.\n", done.stdout)
         assert len(shell.rows(f"SELECT * FROM {table}")) == count
 
 
@@ -291,7 +291,7 @@ def test_in_a_pipe_the_progress_is_plain_lines_on_standard_error(shell: Shell, t
 
     size = Path(csv).stat().st_size
     sent, *states = done.stderr.splitlines()
-    assert sent == f"Sent {size} B of {size} B."
+    assert sent == f"Sent {size} Bytes of {size} Bytes."
     assert re.fullmatch(r"Job carto_\w+: DONE\.", states[-1])
     assert not ANSI.search(done.stdout + done.stderr)
 
@@ -315,7 +315,7 @@ def test_the_same_load_with_the_same_key_happens_once(shell: Shell, table: str, 
     assert len(shell.rows(f"SELECT * FROM {table}")) == 2
 
 
-def test_a_format_may_be_named_and_a_dataset_made(shell: Shell) -> None:
+def test_a_format_can_be_named_and_a_dataset_created(shell: Shell) -> None:
     file, dataset = shell.home / "rows.txt", f"d_{uuid.uuid4().hex[:8]}"
     file.write_text('{"id": 1}\n')
 
@@ -350,7 +350,7 @@ def test_geometry_is_converted_from_its_reference_system(shell: Shell, table: st
         ("empty.csv", "", (), "is empty"),
         ("rows.parquet", "id\n1\n", (), "is not PARQUET"),
         ("rows.what", "id\n1\n", (), "unknown format"),
-        ("rows.geojson", '{"type": "Nonsense"}', (), "is no GeoJSON"),
+        ("rows.geojson", '{"type": "Nonsense"}', (), "is not a GeoJSON"),
     ],
 )
 def test_a_bad_file_is_one_line(
@@ -367,7 +367,8 @@ def test_a_bad_file_is_one_line(
 
 
 @pytest.mark.parametrize(
-    ("destination", "part"), [("shared.t; DROP TABLE x", "is no table"), ("nowhere.t", "nowhere"), ("t", "is no table")]
+    ("destination", "part"),
+    [("shared.t; DROP TABLE x", "is not a table"), ("nowhere.t", "nowhere"), ("t", "is not a table")],
 )
 def test_a_bad_destination_is_one_line(shell: Shell, csv: str, destination: str, part: str) -> None:
     done = shell.run("load", csv, destination)
@@ -381,10 +382,13 @@ def test_a_bad_destination_is_one_line(shell: Shell, csv: str, destination: str,
 def test_ctrl_c_during_the_upload_changes_nothing(shell: Shell, table: str, csv: str) -> None:
     shell.sandbox.fault("upload", delay=30)
 
-    def is_on_its_way() -> bool:
-        return shell.sandbox.stats().count("upload") >= 1
+    def is_uploading() -> bool:
+        if not shell.sandbox.stats().count("bigquery"):  # the look-up of the dataset, which precedes the upload
+            return False
+        time.sleep(1)
+        return True
 
-    done = shell.interrupted("load", csv, table, when=is_on_its_way)
+    done = shell.interrupted("load", csv, table, when=is_uploading)
 
     assert done.returncode == 130
     assert re.fullmatch(r"Interrupted: BigQuery has no job carto_\w+, so nothing was changed\.\n", done.stderr)
@@ -392,10 +396,10 @@ def test_ctrl_c_during_the_upload_changes_nothing(shell: Shell, table: str, csv:
     assert shell.run("query", f"SELECT * FROM {table}").returncode == 1
 
 
-# How it looks
+# On a terminal
 
 
-def test_a_terminal_gets_a_bar_that_is_gone_at_the_end(shell: Shell, table: str, csv: str) -> None:
+def test_a_terminal_shows_a_progress_bar_and_removes_it_at_the_end(shell: Shell, table: str, csv: str) -> None:
     shown = shell.on_a_terminal("load", csv, table)
 
     assert ANSI.search(shown)
@@ -405,7 +409,7 @@ def test_a_terminal_gets_a_bar_that_is_gone_at_the_end(shell: Shell, table: str,
 
 
 @pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
-def test_no_color_and_a_dumb_terminal_get_plain_lines(
+def test_no_color_and_a_dumb_terminal_show_plain_lines(
     shell: Shell, table: str, csv: str, environment: dict[str, str]
 ) -> None:
     loaded = shell.on_a_terminal("load", csv, table, **environment)

@@ -1,7 +1,8 @@
-"""`carto-auth` without a CARTO: choosing the account, what is shown, what is never shown, how it fails."""
+"""`carto-auth` without a server: how it chooses the account, what it prints, what it never prints, how it fails."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import os
@@ -10,8 +11,9 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import pytest
@@ -24,6 +26,8 @@ from carto_auth_integrations.checks import CheckResult
 from carto_auth_integrations.cli.commands import carto_auth
 from carto_auth_integrations.tokens.source import TokenSource
 from carto_auth_integrations.tokens.token import Entry, Failure, Token
+from carto_auth_integrations.warehouse import CartoWarehouse, LoadOptions, LoadResult
+from carto_auth_integrations.warehouse.options import FileFormat
 
 API = "https://gcp-us-east1.api.carto.com"
 SECRET = "the-client-secret"
@@ -53,7 +57,7 @@ def run(*arguments: str, **options: Any) -> Result:
 
 
 def token_for(lifetime: float, value: str = "an-access-token", **details: str) -> Token:
-    return Token.minted(Secret(value), started_at=time.time(), lifetime=lifetime, details=details)
+    return Token.issued(Secret(value), started_at=time.time(), lifetime=lifetime, details=details)
 
 
 def credentials_file(path: Path, **changes: str) -> Path:
@@ -72,15 +76,15 @@ def reports(*arguments: str) -> list[dict[str, Any]]:
 # The account
 
 
-def test_without_any_account_the_error_names_the_three_ways() -> None:
+def test_without_any_account_the_error_names_all_three_kinds() -> None:
     for command in ("token", "check", "status", "logout"):
         result = run(command)
 
         assert result.exit_code == 1
         assert result.stdout == ""
         assert result.stderr.startswith("Error: No CARTO account is set up here.")
-        for way in ("--credentials FILE", "CARTO_CLIENT_SECRET", "`carto-auth login`"):
-            assert way in result.stderr
+        for kind in ("--credentials FILE", "CARTO_CLIENT_SECRET", "`carto-auth login`"):
+            assert kind in result.stderr
 
 
 def test_a_credentials_file_comes_before_the_environment(m2m_environment: CartoAuth, tmp_path: Path) -> None:
@@ -93,27 +97,29 @@ def test_a_credentials_file_comes_before_the_environment(m2m_environment: CartoA
 
 
 def test_the_environment_comes_before_the_stored_login(m2m_environment: CartoAuth) -> None:
-    CartoAuth.from_oauth()._source.adopt(token_for(3600, "login-token"))
-    m2m_environment._source.adopt(token_for(3600, "env-token"))
+    CartoAuth.from_oauth().access_tokens.source.adopt(token_for(3600, "login-token"))
+    m2m_environment.access_tokens.source.adopt(token_for(3600, "env-token"))
 
     assert run("token").stdout == "env-token\n"
     assert run("token", "--oauth").stdout == "login-token\n"
 
 
-def test_the_stored_login_serves_where_the_environment_names_no_account(monkeypatch: pytest.MonkeyPatch) -> None:
-    CartoAuth.from_oauth()._source.adopt(token_for(3600, "login-token"))
+def test_the_stored_login_is_used_if_the_environment_has_no_account() -> None:
+    CartoAuth.from_oauth().access_tokens.source.adopt(token_for(3600, "login-token"))
 
     assert run("token").stdout == "login-token\n"
 
 
 def test_a_login_made_with_an_organization_is_found_with_it() -> None:
-    CartoAuth.from_oauth(org="org_abc")._source.adopt(token_for(3600, "org-token"))
+    CartoAuth.from_oauth(org="org_abc").access_tokens.source.adopt(token_for(3600, "org-token"))
 
     assert run("token", "--oauth").exit_code == 1
     assert run("token", "--org", "org_abc").stdout == "org-token\n"
 
 
-def test_half_an_account_in_the_environment_is_told_by_its_missing_half(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_incomplete_environment_is_an_error_that_names_the_missing_variable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("CARTO_CLIENT_ID", "env-client")
     monkeypatch.setenv("CARTO_API_BASE_URL", API)
 
@@ -136,7 +142,7 @@ def test_two_accounts_at_once_are_a_usage_error(options: tuple[str, ...]) -> Non
 def test_a_secret_typed_at_the_prompt_completes_the_environment_and_is_not_echoed(
     m2m_environment: CartoAuth, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    m2m_environment._source.adopt(token_for(3600, "env-token"))
+    m2m_environment.access_tokens.source.adopt(token_for(3600, "env-token"))
     monkeypatch.delenv("CARTO_CLIENT_SECRET")
 
     result = run("token", "--prompt-secret", input=f"{SECRET}\n")
@@ -160,7 +166,7 @@ def test_no_command_takes_a_secret_as_an_argument() -> None:
 # Help and version
 
 
-@pytest.mark.parametrize("command", ["login", "logout", "status", "token", "check", "sandbox"])
+@pytest.mark.parametrize("command", ["login", "logout", "status", "token", "check", "query", "load", "sandbox"])
 def test_each_command_shows_an_example(command: str) -> None:
     result = run(command, "--help")
 
@@ -169,15 +175,71 @@ def test_each_command_shows_an_example(command: str) -> None:
     assert f"carto-auth {command}" in result.stdout
 
 
-def test_the_version_is_the_packages() -> None:
+def test_the_version_is_that_of_the_package() -> None:
     assert run("--version").stdout.strip() == f"carto-auth, version {__version__}"
+
+
+# The options of load
+
+
+def test_the_options_of_load_are_options_of_the_warehouse() -> None:
+    own = {"source", "destination", "as_json"}
+    account = {parameter.name for parameter in carto_auth.commands["logout"].params}
+
+    offered = {parameter.name for parameter in carto_auth.commands["load"].params} - own - account
+
+    assert offered - {"idempotency_key"} <= {field.name for field in fields(LoadOptions)}
+    assert offered <= set(inspect.signature(CartoWarehouse.load).parameters)
+
+
+def test_the_formats_of_load_are_those_of_the_warehouse() -> None:
+    (option,) = (each for each in carto_auth.commands["load"].params if each.name == "format")
+
+    assert isinstance(option.type, click.Choice)
+    assert tuple(option.type.choices) == get_args(FileFormat)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        ((), LoadOptions()),
+        (("--replace",), LoadOptions(write_disposition="WRITE_TRUNCATE")),
+        (("--format", "geojson"), LoadOptions(format="GEOJSON")),
+        (
+            ("--geometry", "a", "--geometry", "b", "--crs", "EPSG:3857"),
+            LoadOptions(geometry=("a", "b"), crs="EPSG:3857"),
+        ),
+        (("--create-dataset",), LoadOptions(create_dataset=True)),
+    ],
+)
+def test_load_passes_its_options_to_the_warehouse(
+    m2m_environment: CartoAuth, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], options: LoadOptions
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def record(_: CartoWarehouse, source: str, destination: str, **keywords: Any) -> LoadResult:
+        seen.update(keywords, source=source, destination=destination)
+        return LoadResult("carto_1", "US", "p.d.t", rows=2, bytes=1234, reattached=False)
+
+    monkeypatch.setattr(CartoWarehouse, "load", record)
+
+    result = run("load", "stores.csv", "d.t", "--key", "the key", *arguments)
+
+    assert result.stdout == "2 rows loaded into p.d.t: 1.2 kB, job carto_1.\n"
+    assert (seen.pop("source"), seen.pop("destination"), seen.pop("idempotency_key")) == (
+        "stores.csv",
+        "d.t",
+        "the key",
+    )
+    seen.pop("on_progress")
+    assert LoadOptions(**seen) == options
 
 
 # token
 
 
 def test_the_token_alone_goes_to_standard_output(m2m_environment: CartoAuth) -> None:
-    m2m_environment._source.adopt(token_for(3600))
+    m2m_environment.access_tokens.source.adopt(token_for(3600))
 
     result = run("token")
 
@@ -185,18 +247,18 @@ def test_the_token_alone_goes_to_standard_output(m2m_environment: CartoAuth) -> 
 
 
 def test_the_dw_token_is_printed_on_request(m2m_environment: CartoAuth) -> None:
-    m2m_environment._warehouse_source().adopt(token_for(3600, "a-dw-token", project_id="carto-dw-ac-x"))
+    m2m_environment.dw_tokens.source.adopt(token_for(3600, "a-dw-token", project_id="carto-dw-ac-x"))
 
     assert run("token", "--dw").stdout == "a-dw-token\n"
 
 
-def test_a_token_on_a_terminal_comes_with_a_warning(m2m_environment: CartoAuth) -> None:
-    m2m_environment._source.adopt(token_for(3600))
+def test_a_token_on_a_terminal_is_printed_with_a_warning(m2m_environment: CartoAuth) -> None:
+    m2m_environment.access_tokens.source.adopt(token_for(3600))
 
     shown = on_a_terminal("token")
 
     assert "an-access-token" in shown
-    assert "Warning: the token stands on this screen" in shown
+    assert "Warning: the token is visible on this screen" in shown
 
 
 def test_token_never_opens_a_browser(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,25 +289,26 @@ def test_status_without_tokens_says_none(m2m_environment: CartoAuth) -> None:
 @pytest.mark.parametrize(
     ("age", "state", "line"),
     [
-        (0, "FRESH", "23 h 59 min left"),
-        (86400 - 330, "STALE", "5 min 29 s left"),
-        (86400 - 30, "STALE", "29 s left"),
+        (0, "FRESH", "23 hours and 59 minutes left"),
+        (86400 - 330, "STALE", "5 minutes and 29 seconds left"),
+        (86400 - 30, "STALE", "29 seconds left"),
+        (86400 - 4, "STALE", "3 seconds left"),
         (86400 + 9, "EXPIRED", ""),
     ],
 )
-def test_status_tells_the_state_as_the_library_sees_it(
+def test_status_shows_the_state_of_the_token_and_the_time_left(
     m2m_environment: CartoAuth, age: float, state: str, line: str
 ) -> None:
     now = time.time()
     token = Token("x", obtained_at=now - age, expires_at=now - age + 86400, stale_at=now - age + 86400 - 900)
-    m2m_environment._source.adopt(token)
+    m2m_environment.access_tokens.source.adopt(token)
 
     assert reports()[0]["access_token"]["state"] == state
     assert f"access token:  {state}{line and f', {line}'}" in run("status").stdout
 
 
 def test_status_names_the_warehouse_and_the_store(m2m_environment: CartoAuth, tmp_path: Path) -> None:
-    m2m_environment._warehouse_source().adopt(token_for(1800, "a-dw-token", project_id="carto-dw-ac-x"))
+    m2m_environment.dw_tokens.source.adopt(token_for(1800, "a-dw-token", project_id="carto-dw-ac-x"))
 
     (report,) = reports()
 
@@ -255,7 +318,7 @@ def test_status_names_the_warehouse_and_the_store(m2m_environment: CartoAuth, tm
 
 
 def test_status_shows_the_environment_and_the_login_one_after_the_other(m2m_environment: CartoAuth) -> None:
-    CartoAuth.from_oauth()._source.adopt(token_for(3600))
+    CartoAuth.from_oauth().access_tokens.source.adopt(token_for(3600))
 
     assert [(report["origin"], report["mode"]) for report in reports()] == [("environment", "m2m"), ("login", "oauth")]
 
@@ -264,12 +327,14 @@ def test_status_without_an_account_is_an_empty_list_in_json() -> None:
     assert reports() == []
 
 
-def test_status_tells_the_failure_that_keeps_the_fleet_from_asking(m2m_environment: CartoAuth) -> None:
-    now, source = time.time(), m2m_environment._source
+def test_status_shows_the_failure_that_keeps_all_processes_from_a_request(m2m_environment: CartoAuth) -> None:
+    now, source = time.time(), m2m_environment.access_tokens.source
     failure = Failure(ServiceUnavailable("The endpoint is down."), failed_at=now, until=now + 100)
     source.store.write(source.key, Entry(None, failure))
 
-    assert "last failure:  The endpoint is down. Not asked again for 1 min 39 s." in run("status").stdout
+    assert (
+        "last failure:  The endpoint is down. Not requested again for 1 minute and 39 seconds." in run("status").stdout
+    )
     assert reports()[0]["failures"][0]["kind"] == "ServiceUnavailable"
 
 
@@ -279,7 +344,7 @@ def test_status_of_an_api_access_token_without_an_api(monkeypatch: pytest.Monkey
 
     result = run("status")
 
-    assert "access token:  FRESH, no known end\n" in result.stdout
+    assert "access token:  FRESH, no known expiry\n" in result.stdout
     assert "api-token" not in result.output
     assert json.loads(run("status", "--json").stdout)[0]["access_token"]["expires_in"] is None
 
@@ -294,8 +359,8 @@ def test_status_makes_no_request(m2m_environment: CartoAuth, monkeypatch: pytest
 
 
 def test_status_shows_no_secret_and_no_token(m2m_environment: CartoAuth) -> None:
-    m2m_environment._source.adopt(token_for(3600))
-    m2m_environment._warehouse_source().adopt(token_for(1800, "a-dw-token", project_id="p"))
+    m2m_environment.access_tokens.source.adopt(token_for(3600))
+    m2m_environment.dw_tokens.source.adopt(token_for(1800, "a-dw-token", project_id="p"))
 
     for result in (run("status"), run("status", "--json")):
         assert not any(secret in result.output for secret in (SECRET, "an-access-token", "a-dw-token"))
@@ -304,15 +369,15 @@ def test_status_shows_no_secret_and_no_token(m2m_environment: CartoAuth) -> None
 # logout
 
 
-def test_logout_forgets_both_tokens_of_this_credential_alone(m2m_environment: CartoAuth, tmp_path: Path) -> None:
+def test_logout_deletes_both_tokens_of_this_credential_alone(m2m_environment: CartoAuth, tmp_path: Path) -> None:
     other = CartoAuth.from_m2m(credentials_file(tmp_path / "carto.json"))
     for auth in (m2m_environment, other):
-        auth._source.adopt(token_for(3600))
-        auth._warehouse_source().adopt(token_for(1800, project_id="p"))
+        auth.access_tokens.source.adopt(token_for(3600))
+        auth.dw_tokens.source.adopt(token_for(1800, project_id="p"))
 
     result = run("logout")
 
-    assert result.stdout == f"Forgot the tokens of env-client in {tmp_path / 'tokens.json'}.\n"
+    assert result.stdout == f"Deleted the tokens of env-client in {tmp_path / 'tokens.json'}.\n"
     (mine,), (others,) = reports(), reports("--credentials", str(tmp_path / "carto.json"))
     assert (mine["access_token"]["state"], mine["dw_token"]["state"]) == ("none", "none")
     assert (others["access_token"]["state"], others["dw_token"]["state"]) == ("FRESH", "FRESH")
@@ -322,14 +387,14 @@ def test_logout_forgets_both_tokens_of_this_credential_alone(m2m_environment: Ca
 
 
 def checks(monkeypatch: pytest.MonkeyPatch, *results: CheckResult) -> None:
-    monkeypatch.setattr("carto_auth_integrations.cli.commands.run_checks", lambda auth, *, timeout: iter(results))
+    monkeypatch.setattr(CartoAuth, "check", lambda auth, *, timeout: iter(results))
 
 
-PASSED = CheckResult("credentials", True, 0.1, "the token of x lives for 23 h")
+PASSED = CheckResult("credentials", True, 0.1, "the token of x is valid until 2026-11-26 09:00 UTC")
 STOPPED = CheckResult("CARTO API", False, 1.2, "https://[::1]/api [red]refused[/red]", CredentialsError("refused"))
 
 
-def test_check_shows_a_line_a_stage_and_ends_with_the_failing_one(
+def test_check_prints_a_line_per_stage_and_ends_with_the_failing_one(
     m2m_environment: CartoAuth, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checks(monkeypatch, PASSED, STOPPED)
@@ -338,7 +403,7 @@ def test_check_shows_a_line_a_stage_and_ends_with_the_failing_one(
 
     assert result.exit_code == 1
     assert result.stdout.splitlines() == [
-        "✓ credentials   0.10 s  the token of x lives for 23 h",
+        "✓ credentials   0.10 s  the token of x is valid until 2026-11-26 09:00 UTC",
         "✗ CARTO API     1.20 s  https://[::1]/api [red]refused[/red]",
     ]
     assert result.stderr == "Error: The check stopped at CARTO API.\n"
@@ -392,10 +457,10 @@ def test_piped_output_has_no_colour_and_a_terminal_has_it(tmp_path: Path) -> Non
     assert not ANSI.search(on_a_terminal("token", "--credentials", missing, NO_COLOR="1"))
 
 
-def test_warnings_of_the_package_are_shown_and_its_doings_only_with_verbose(
+def test_warnings_are_always_logged_and_requests_only_with_verbose(
     m2m_environment: CartoAuth, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def get(source: TokenSource, *, interactive: bool = True) -> Token:
+    def get(source: TokenSource, **_: object) -> Token:
         logging.getLogger("carto_auth_integrations.tokens.source").info("fetched")
         logging.getLogger("carto_auth_integrations.tokens.stores").warning("cannot be written")
         return token_for(60)
@@ -407,7 +472,7 @@ def test_warnings_of_the_package_are_shown_and_its_doings_only_with_verbose(
         result = run(*arguments)
         assert result.stderr == "INFO: fetched\nWARNING: cannot be written\n"
         assert result.stdout == "an-access-token\n"
-    assert run("token").stderr == "WARNING: cannot be written\n"  # one command leaves nothing to the next
+    assert run("token").stderr == "WARNING: cannot be written\n"  # the level of one command does not stay for the next
 
 
 def test_a_bug_shows_a_traceback_without_local_variables(m2m_environment: CartoAuth, tmp_path: Path) -> None:
@@ -429,7 +494,7 @@ def test_a_bug_shows_a_traceback_without_local_variables(m2m_environment: CartoA
     assert "a-secret-token" not in done.stderr
 
 
-@pytest.mark.parametrize("missing", ["click", "rich"])
+@pytest.mark.parametrize("missing", ["click", "humanize", "rich"])
 def test_without_the_extra_the_command_says_what_to_install(missing: str) -> None:
     code = f"import sys; sys.modules[{missing!r}] = None; from carto_auth_integrations.cli import main; main()"
 
@@ -452,8 +517,8 @@ def test_without_its_extra_the_sandbox_says_what_to_install(missing: str) -> Non
     assert "carto-auth-integrations[sandbox]" in done.stderr
 
 
-def test_a_token_comes_without_loading_google(m2m_environment: CartoAuth) -> None:
-    m2m_environment._source.adopt(token_for(3600))
+def test_a_token_is_printed_without_importing_google(m2m_environment: CartoAuth) -> None:
+    m2m_environment.access_tokens.source.adopt(token_for(3600))
     code = (
         "import sys, atexit\n"
         "atexit.register(lambda: print(sorted({'google', 'flask', 'pandas'} & set(sys.modules)), file=sys.stderr))\n"
@@ -472,7 +537,7 @@ def run_process(command: list[str]) -> subprocess.CompletedProcess[str]:
 
 
 def on_a_terminal(*arguments: str, **environment: str) -> str:
-    """Run a command on a pseudo-terminal and give what is seen there."""
+    """Run a command on a pseudo-terminal and return what it prints there."""
     ours, theirs = pty.openpty()
     try:
         process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""`carto-auth sandbox`: a local CARTO in the foreground."""
+"""`carto-auth sandbox`: run a local CARTO in the foreground."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DEFAULTS = SandboxOptions()
 
 
 @click.command(epilog=example("carto-auth sandbox --port 8080 --credentials-file sandbox.json"))
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port on 127.0.0.1; left out, a free one.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port on 127.0.0.1; 0 for a free one.")
 @click.option(
     "--carto-lifetime",
     type=click.FloatRange(min=0, min_open=True),
@@ -35,14 +35,12 @@ _DEFAULTS = SandboxOptions()
     metavar="SECONDS",
     help="How long DW tokens live.",
 )
-@click.option(
-    "--emulator-url", metavar="URL", help="A BigQuery emulator that runs already, used instead of an own one."
-)
-@click.option("--eager", is_flag=True, help="Start the BigQuery emulator now, not with the first query.")
+@click.option("--emulator-url", metavar="URL", help="Use the BigQuery emulator that runs there, and start none.")
+@click.option("--eager", is_flag=True, help="Start the BigQuery emulator at once instead of with the first query.")
 @click.option(
     "--credentials-file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Where to write the credentials file, which is removed at the end; left out, a temporary place.",
+    help="Where to write the credentials file, which is removed at the end; left out, a temporary folder.",
 )
 @verbose_option
 def sandbox(
@@ -55,8 +53,8 @@ def sandbox(
 ) -> None:
     """Run a local CARTO until Ctrl-C: login, API and BigQuery on one port.
 
-    Prints what a shell needs to use it. Ctrl-C and SIGTERM end it with exit code 0. The BigQuery emulator starts with
-    the first query, which is when it is downloaded.
+    It prints the variables that a shell needs to use it. Ctrl-C and SIGTERM end it with exit code 0. The BigQuery
+    emulator is downloaded and started with the first query.
     """
     options = SandboxOptions(
         port=port,
@@ -66,18 +64,15 @@ def sandbox(
         eager_emulator=eager,
     )
     try:
-        serve(options, credentials_file=credentials_file, on_ready=_announce)
+        serve(options, credentials_file=credentials_file, on_ready=_print_variables)
     except FileExistsError:
-        failure = Failure(f"There is a file at {credentials_file} already: remove it, or name another.")
+        raise Failure(f"The file {credentials_file} already exists: remove it, or name another.") from None
     except (SandboxError, OSError) as error:
-        failure = Failure(f"The sandbox does not run: {error}")
-    else:
-        return
-    raise failure
+        raise Failure(f"The sandbox cannot run: {error}") from None
 
 
-def _announce(sandbox: Sandbox, credentials_file: Path) -> None:
-    click.echo(f"# A local CARTO answers at {sandbox.url}; Ctrl-C ends it.")
+def _print_variables(sandbox: Sandbox, credentials_file: Path) -> None:
+    click.echo(f"# A local CARTO runs at {sandbox.url}; Ctrl-C stops it.")
     click.echo(f"# Credentials file, for --credentials and CartoAuth.from_m2m(): {credentials_file}")
     for name, value in sandbox.environment().items():
         click.echo(f"export {name}={shlex.quote(value)}")
