@@ -1,31 +1,32 @@
-"""The Airflow provider for CARTO: what Airflow reads about it, without importing anything heavy."""
+"""The Airflow provider for CARTO: its description for Airflow. Imports nothing heavy."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from airflow_provider.connection import CONN_TYPE, form_behaviour, form_fields
 from carto_auth_integrations import __version__
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 __all__ = ["__version__", "get_provider_info"]
 
 DISTRIBUTION = "carto-auth-integrations"
-"""Airflow drops a provider whose package name is not its distribution's."""
+"""Airflow ignores a provider whose package name is not the name of its distribution."""
 INTEGRATION = "CARTO"
 
 
 def get_provider_info() -> dict[str, Any]:
-    """Describe the provider to Airflow: its parts, and the connection form that Airflow 3.3 builds from this alone.
+    """Return the provider's parts and its connection form, which Airflow 3.3 builds from this alone.
 
     Returns:
-        A dict of the shape of Airflow's `provider_info.schema.json`.
+        A dict as Airflow's `provider_info.schema.json` describes it.
     """
     return {
         "package-name": DISTRIBUTION,
         "name": INTEGRATION,
-        "description": "Tokens and a ready BigQuery client for the CARTO Data Warehouse, queries and loads in it.",
+        "description": "Tokens, a BigQuery client, queries and loads for the CARTO Data Warehouse.",
         "versions": [__version__],
         "integrations": [
             {"integration-name": INTEGRATION, "external-doc-url": "https://docs.carto.com", "tags": ["service"]}

@@ -1,4 +1,4 @@
-"""What Airflow's compat provider does not have, or not yet in its last version for Python 3.10, 1.20."""
+"""What the compat provider of Airflow lacks, or lacks in its last version for Python 3.10, which is 1.20."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import Any
 
-    from airflow.providers.common.compat.sdk import ResumableJobMixin, mask_secret, redact
+    from airflow.providers.common.compat.sdk import ResumableJobMixin, mask_secret
 
     mask_here = mask_secret
 else:
@@ -17,10 +17,10 @@ else:
     except ImportError:
 
         class ResumableJobMixin:
-            """Does the same without Airflow's store: each try submits its job."""
+            """The same without the store of Airflow 3.3: each try submits its job."""
 
             def execute_resumable(self, context: Any) -> Any:
-                """Submit the job, wait for it, and take its result."""
+                """Submit the job, wait for it, and return its result."""
                 job = self.submit_job(context)
                 self.poll_until_complete(job, context)
                 return self.get_job_result(job, context)
@@ -33,10 +33,10 @@ else:
         except ImportError:
             from airflow.utils.log.secrets_masker import mask_secret, redact
 
-    # The masker's own function of this name asks nobody; but for the one of 3.0, which asks the supervisor first.
+    # The masker's own function, which calls nobody; that of Airflow 3.0 calls the supervisor first.
     mask_here = getattr(sys.modules[redact.__module__], "mask_secret", mask_secret)
 
 MASK_HERE_ASKS = mask_here.__module__.startswith("airflow.sdk.execution_time")
 """Whether `mask_here` waits for the supervisor too."""
 
-__all__ = ["MASK_HERE_ASKS", "ResumableJobMixin", "mask_here", "mask_secret", "redact"]
+__all__ = ["MASK_HERE_ASKS", "ResumableJobMixin", "mask_here", "mask_secret"]

@@ -1,20 +1,24 @@
-"""The connection of type `carto`: its form in every Airflow, and what a connection says of an account."""
+"""The connection of type `carto`: its form in every Airflow, and the fields of the account that it holds."""
 
 from __future__ import annotations
 
+from logging import getLogger
+from typing import TYPE_CHECKING
+
 from carto_auth_integrations.account.fields import ALIASES, FIELDS, MODES, hidden, suggestion
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from airflow.providers.common.compat.sdk import Connection
 
+logger = getLogger(__name__)
+
 CONN_TYPE = "carto"
 STANDARD_FIELDS = {"host": "api_base_url", "login": "client_id", "password": "client_secret"}
-"""Airflow's own connection fields and the account's fields they hold; the other fields are extras."""
+"""Airflow's own connection fields and the account's fields that they hold; the other fields are extras."""
 UNUSED_FIELDS = ("port", "schema", "extra")
-"""Airflow's own fields that the form hides; the raw extras would show what the form's own fields mask."""
+"""Airflow's own fields that the form hides. The raw extras would show what the form masks."""
 PLACEHOLDERS = {"host": "https://gcp-us-east1.api.carto.com"}
 SQL_EXTRAS = frozenset(
     {"escape_column_names", "escape_word_format", "insert_statement_format", "placeholder", "replace_statement_format"}
@@ -23,12 +27,12 @@ SQL_EXTRAS = frozenset(
 
 
 def form_fields() -> dict[str, dict[str, Any]]:
-    """Give the form's own fields as `conn-fields` of the provider information."""
+    """Return the form's own fields as `conn-fields` of the provider information."""
     return {name: _form_field(name) for name in FIELDS if name not in STANDARD_FIELDS.values()}
 
 
 def form_behaviour() -> dict[str, Any]:
-    """Give what the form makes of Airflow's own fields, as `get_ui_field_behaviour` of a hook gives it."""
+    """Return how the form shows Airflow's own fields, as a hook's `get_ui_field_behaviour`."""
     return {
         "hidden_fields": list(UNUSED_FIELDS),
         "relabeling": {standard: _label(name) for standard, name in STANDARD_FIELDS.items()},
@@ -37,7 +41,7 @@ def form_behaviour() -> dict[str, Any]:
 
 
 def form_widgets() -> dict[str, Any]:
-    """Give the form's own fields as wtforms widgets, for Airflow before 3.2, which brings wtforms or a stand-in."""
+    """Return the form's own fields as wtforms widgets, for Airflow before 3.2, which has wtforms or a substitute."""
     from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
     from flask_babel import lazy_gettext
     from wtforms import PasswordField, StringField
@@ -57,18 +61,18 @@ def form_widgets() -> dict[str, Any]:
 
 
 def account_fields(connection: Connection) -> dict[str, Any]:
-    """Read the account's fields from an Airflow connection, wherever it came from: the form, a URI or JSON.
+    """Return the account's fields in an Airflow connection, which may come from the form, a URI or JSON.
 
     Args:
-        connection: The connection; extras that belong to nobody are ignored with a warning.
+        connection: The connection. Unknown extras are ignored with a warning.
 
     Returns:
-        Fields by name, the secret ones wrapped.
+        Fields by name; secrets as `Secret`.
     """
     extras = hidden(connection.extra_dejson)
     known = {name: extras[name] for name in extras if name in FIELDS or name in ALIASES}
     for name in extras.keys() - known.keys() - SQL_EXTRAS:
-        _warn("connection %s: unknown extra %r is ignored%s", connection.conn_id, name, suggestion(name))
+        logger.warning("connection %s: unknown extra %r is ignored%s", connection.conn_id, name, suggestion(name))
     standard = {"host": _base_url(connection), "login": connection.login, "password": connection.password}
     fields = {name: standard[own] for own, name in STANDARD_FIELDS.items() if standard[own]}
     return hidden({**fields, **{name: value for name, value in known.items() if value not in (None, "")}})
@@ -77,14 +81,14 @@ def account_fields(connection: Connection) -> dict[str, Any]:
 def _form_field(name: str) -> dict[str, Any]:
     field = FIELDS[name]
     schema: dict[str, Any] = {"type": ["string", "null"]}
-    # A store's URL may hold a password. Airflow masks it anyway wherever it shows a connection: its name has "token".
+    # A store's URL may hold a password. Airflow masks it in connections anyway, since its name contains "token".
     if field.kind in ("secret", "store"):
         schema["format"] = "password"
     if field.kind == "mode":
         schema["enum"] = list(MODES)
-    # A default is told, not filled in: a form that saves it would hide CARTO_AUTH_URL and its like from then on.
-    told = f" Left empty: {field.default}." if field.default else ""
-    return {"label": _label(name), "description": field.description + told, "schema": schema}
+    # A default is described, not filled in: once saved with the form, it would override CARTO_AUTH_URL and the like.
+    default = f" Left empty: {field.default}." if field.default else ""
+    return {"label": _label(name), "description": field.description + default, "schema": schema}
 
 
 def _label(name: str) -> str:
@@ -95,7 +99,7 @@ def _label(name: str) -> str:
 
 
 def _base_url(connection: Connection) -> str | None:
-    """Put together what a URI takes apart: carto://id:secret@host:port/path. https, unless the host says otherwise."""
+    """Return the URL of a connection's host, port and path, which Airflow splits in carto://id:secret@host:port/path."""
     host = connection.host
     if not host:
         return None
@@ -103,9 +107,3 @@ def _base_url(connection: Connection) -> str | None:
     if connection.port:
         url = f"{url.rstrip('/')}:{connection.port}"
     return f"{url.rstrip('/')}/{connection.schema}" if connection.schema else url
-
-
-def _warn(message: str, *arguments: object) -> None:
-    from logging import getLogger
-
-    getLogger(__name__).warning(message, *arguments)

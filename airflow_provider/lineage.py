@@ -1,4 +1,4 @@
-"""What a job read and wrote, told to Airflow's assets and to OpenLineage."""
+"""What a job read and wrote, for Airflow's assets and for OpenLineage."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from carto_auth_integrations.warehouse.tables import asset_uri
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from typing import Any
 
     from airflow.providers.common.compat.sdk import Asset, AssetAlias, Context
     from airflow.providers.openlineage.extractors import OperatorLineage
+    from google.cloud.bigquery import TableReference
 
 NAMESPACE = "bigquery"
 """OpenLineage's name for BigQuery. https://openlineage.io/docs/spec/naming"""
 
 
 def asset_of(table: str) -> Asset:
-    """Give the asset of a table, `project.dataset.table`, under the same URI as Google's own provider."""
+    """Return the asset of a table, `project.dataset.table`, under the same URI as Google's own provider."""
     from airflow.providers.common.compat.sdk import Asset
 
     return Asset(uri=asset_uri(table))
 
 
 def outlets_of(carto_conn_id: str, destination: str) -> list[AssetAlias]:
-    """Give the outlets of a task whose table has no project yet, as in a DAG file: an alias to which it adds the asset.
+    """Return the outlets of a task whose table has no project in the DAG file: an alias, to which it adds the asset.
 
     Args:
         carto_conn_id: The connection.
@@ -36,20 +36,20 @@ def outlets_of(carto_conn_id: str, destination: str) -> list[AssetAlias]:
     from airflow.providers.common.compat.sdk import AssetAlias
 
     if not AIRFLOW_V_3_0_PLUS:
-        return []  # 2.x fails a task whose alias is not in its database: that of a mapped task, and in `dag.test()`
+        return []  # 2.x fails a task whose alias is not in its database, as for mapped tasks and in `dag.test()`
     return [AssetAlias(name=f"carto://{carto_conn_id}/{destination}")]
 
 
 def emit_asset(context: Context, outlets: list[Any], table: str, extra: dict[str, Any]) -> None:
-    """Tell Airflow that a table has changed.
+    """Report to Airflow that a table has changed.
 
-    An outlet that is the table itself gets the extra; otherwise each alias among the outlets gets the table.
+    An outlet that is the table itself receives the extra; otherwise each alias among the outlets receives the table.
 
     Args:
         context: The task's context.
         outlets: The task's outlets; in Airflow 2 the table is added to them.
         table: The table, `project.dataset.table`.
-        extra: What there is to know about the change, as plain JSON types.
+        extra: Facts about the change, as plain JSON types.
     """
     from airflow.providers.common.compat.sdk import Asset, AssetAlias
 
@@ -66,22 +66,21 @@ def emit_asset(context: Context, outlets: list[Any], table: str, extra: dict[str
             events[outlet].add(asset, extra=extra)
 
 
-def openlineage_of(job: Any, inputs: Sequence[str] = ()) -> OperatorLineage:
-    """Give what OpenLineage wants to know of a job. Needs Airflow's OpenLineage provider.
+def openlineage_of(job: Any) -> OperatorLineage:
+    """Return a job's inputs and outputs. Needs Airflow's OpenLineage provider.
 
     Args:
-        job: A finished QueryJob or LoadJob.
-        inputs: Cloud Storage URIs that it read, beside its tables.
+        job: A `bigquery.QueryJob` or `bigquery.LoadJob` that has ended.
     """
     from airflow.providers.common.compat.openlineage.facet import Dataset, ExternalQueryRunFacet, SQLJobFacet
     from airflow.providers.openlineage.extractors import OperatorLineage
 
-    def dataset(table: Any) -> Dataset:
+    def dataset(table: TableReference) -> Dataset:
         return Dataset(namespace=NAMESPACE, name=f"{table.project}.{table.dataset_id}.{table.table_id}".split("$")[0])
 
     query, destination = getattr(job, "query", None), job.destination
-    is_hidden = destination is None or destination.dataset_id.startswith("_")  # BigQuery's own, of a SELECT's rows
-    files = [uri.removeprefix("gs://").partition("/") for uri in inputs]
+    is_hidden = destination is None or destination.dataset_id.startswith("_")  # BigQuery's own, for a SELECT's rows
+    files = [uri.removeprefix("gs://").partition("/") for uri in getattr(job, "source_uris", None) or ()]
     return OperatorLineage(
         inputs=[dataset(table) for table in getattr(job, "referenced_tables", ())]
         + [Dataset(namespace=f"gs://{bucket}", name=path) for bucket, _, path in files],

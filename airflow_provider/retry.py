@@ -1,60 +1,75 @@
-"""CartoRetryPolicy: which failures of a task another try can mend, and when. For Airflow 3.3, the first to ask."""
+"""CartoRetryPolicy: which failures of a task a retry can solve, and when. Needs Airflow 3.3."""
 
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from carto_auth_integrations.errors import AccountError, ClientRejected, InteractionRequired, ServiceUnavailable
-from carto_auth_integrations.warehouse.transient import chain_of
+from carto_auth_integrations.errors import (
+    AccountError,
+    ClientRejected,
+    CredentialsError,
+    InteractionRequired,
+    causes_of,
+)
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
 else:
     try:
         from airflow.sdk.definitions.retry_policy import RetryPolicy
     except ImportError:
-        RetryPolicy = object  # an Airflow that knows no policies: nobody will ask
+        RetryPolicy = object  # an older Airflow, which never calls a policy
 
 HOPELESS = (AccountError, ClientRejected, InteractionRequired)
-"""What another try cannot mend: a field has to be changed, or a person has to log in."""
-TOO_MANY_REQUESTS = 429
+"""Errors that no retry solves: a field has to be changed, or a person has to log in."""
 
 
 class CartoRetryPolicy(RetryPolicy):
-    """Fails at once where the account is at fault, waits as long as a server says, and leaves all else to the task.
+    """Fail at once if the account is at fault, wait as long as a server says, and leave all else to the task.
 
-    Give it to any task that works with CARTO: `retry_policy=CartoRetryPolicy()`.
+    For any task that works with CARTO.
+
+    Example:
+        ```python
+        default_args = {"retries": 5, "retry_policy": CartoRetryPolicy()}
+        ```
     """
 
     def evaluate(self, exception: BaseException, try_number: int, max_tries: int, context: Any = None) -> RetryDecision:
-        """Decide on a failed try.
+        """Decide what happens after a failed try.
 
         Args:
-            exception: What the task raised; what it was raised from counts as well.
+            exception: What the task raised. Its causes are looked at too.
             try_number: Which try failed, from 1.
             max_tries: How many the task has.
             context: The task's context.
         """
         from airflow.sdk.definitions.retry_policy import RetryDecision
 
-        for error in chain_of(exception):
+        for error in causes_of(exception):
             if isinstance(error, HOPELESS):
                 return RetryDecision.fail(reason=str(error))
-            wait = _wait_of(error)
+            wait = _retry_after(error)
             if wait is not None:
-                return RetryDecision.retry(delay=timedelta(seconds=wait), reason=f"asked to come back in {wait:g} s")
+                return RetryDecision.retry(delay=timedelta(seconds=wait), reason=f"the server says: in {wait:g} s")
         return RetryDecision.default()
 
 
-def _wait_of(error: BaseException) -> float | None:
-    """Give the seconds that CARTO or Google says to wait; None where none does."""
-    if isinstance(error, ServiceUnavailable):
+def _retry_after(error: BaseException) -> float | None:
+    """Return the seconds to wait, as CARTO or Google says; None if they do not."""
+    from google.api_core.exceptions import GoogleAPICallError, TooManyRequests
+
+    if isinstance(error, CredentialsError):
         return error.retry_after
-    if getattr(error, "code", None) != TOO_MANY_REQUESTS:
+    if not isinstance(error, GoogleAPICallError):
         return None
-    headers = getattr(getattr(error, "response", None), "headers", None) or {}
-    try:
-        return max(float(headers.get("Retry-After", "")), 0.0)
-    except ValueError:
-        return None
+    seconds: float | None = getattr(error, "retry_after", None)  # set by the warehouse
+    if seconds is None and isinstance(error, TooManyRequests):  # raised by a client of the user's own
+        try:
+            seconds = max(float(getattr(error.response, "headers", {})["Retry-After"]), 0.0)
+        except (KeyError, ValueError):  # no header, or a date
+            pass
+    return seconds

@@ -1,4 +1,4 @@
-"""An Airflow DAG: the world's airports into the CARTO Data Warehouse, and a summary of them by country."""
+"""An Airflow DAG that loads the world's airports into the CARTO Data Warehouse and sums them up by country."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BY_COUNTRY = f"""
 
 @dag(schedule=None, default_args={"retries": 2, "retry_delay": timedelta(seconds=5)}, tags=["carto"])
 def airports() -> None:
-    """Load the airports, then sum them up. A retried task takes the job of the try before; it never adds rows twice."""
+    """Load the airports, then sum them up. A retry takes the job of the earlier try, and never adds rows twice."""
 
     @task.carto_load(destination=AIRPORTS, geometry="geom", write_disposition="WRITE_TRUNCATE")
     def load_airports() -> Iterator[dict[str, Any]]:

@@ -1,1 +1,1 @@
-"""Task decorators: functions as tasks of the CARTO Data Warehouse."""
+"""Task decorators."""

@@ -1,4 +1,4 @@
-"""`@task.carto_load`: a function that returns or yields data, as a task that loads it."""
+"""`@task.carto_load`: a task that loads what a function returns or yields."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 class CartoLoadDecoratedOperator(DecoratedOperator, CartoLoadOperator):
-    """Loads what a function returns or yields.
+    """Load what a function returns or yields.
 
     Args:
         python_callable: The function.
         op_args: Its positional arguments.
         op_kwargs: Its keyword arguments.
-        load_options: What `CartoLoadOperator` takes, but `source`.
+        kwargs: The arguments of `CartoLoadOperator`, without `source`.
     """
 
     template_fields: Sequence[str] = (
@@ -46,30 +46,36 @@ class CartoLoadDecoratedOperator(DecoratedOperator, CartoLoadOperator):
         python_callable: Callable[..., Any],
         op_args: Collection[Any] | None = None,
         op_kwargs: Mapping[str, Any] | None = None,
-        **load_options: Any,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, source=None, **load_options
-        )
+        super().__init__(python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, source=None, **kwargs)
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Call the function, and load its data."""
+        """Call the function, and load what it returns."""
         context_merge(context, self.op_kwargs)
         arguments = determine_kwargs(self.python_callable, self.op_args, context)
         self.source = self.python_callable(*self.op_args, **arguments)
         return CartoLoadOperator.execute(self, context)
 
 
-def carto_load_task(python_callable: Callable[..., Any] | None = None, **load_options: Any) -> TaskDecorator:
-    """Make a task of a function whose data it loads; DAG files call it `@task.carto_load`.
+def carto_load_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
+    """Make a task that loads what a function returns or yields. DAG files call it `@task.carto_load`.
 
     The function returns a frame, a GeoDataFrame, Arrow, a list of dicts, a path or a `gs://` URI, or yields dicts,
-    frames or Arrow batches, which are streamed. A retry that finds the rows loaded does not run one that yields.
+    frames or Arrow batches, which are streamed. A function that yields does not run if a retry finds its rows loaded.
+
+    Example:
+        ```python
+        @task.carto_load(destination="shared.stores", geometry="geom")
+        def stores():
+            yield {"id": 1, "geom": "POINT(-3.7 40.4)"}
+        ```
 
     Args:
         python_callable: The function.
-        load_options: What `CartoLoadOperator` takes, but `source`: `destination` above all.
+        kwargs: The arguments of `CartoLoadOperator`, without `source`. Defaults are left to the operator, which looks
+            at the DAG's `default_args` first.
     """
     return task_decorator_factory(
-        python_callable=python_callable, decorated_operator_class=CartoLoadDecoratedOperator, **load_options
+        python_callable=python_callable, decorated_operator_class=CartoLoadDecoratedOperator, **kwargs
     )

@@ -1,1 +1,1 @@
-"""DAGs that show what the provider is for; each runs as it is on a connection `carto_default`."""
+"""Example DAGs. Each runs unchanged on a connection `carto_default`."""

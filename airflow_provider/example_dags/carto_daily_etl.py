@@ -1,4 +1,4 @@
-"""A daily ETL with quality checks: the day's visits are loaded, checked, and only then added to all other days'."""
+"""A daily ETL with quality checks: the visits of a day are loaded, checked, and then added to those of other days."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def carto_daily_etl() -> None:
         table=TODAY,
         checks={"one_row_per_store": {"check_statement": f"COUNT(*) = {len(STORES)}"}},
     )
-    # An append that a retry cannot do twice: it finds the job of the try before.
+    # A retry does not append twice: it takes the job of the earlier try.
     add_visits = CartoQueryOperator(
         task_id="add_visits",
         sql="SELECT run, city, visits, geom FROM shared.example_visits_today",

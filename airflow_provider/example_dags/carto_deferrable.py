@@ -1,4 +1,4 @@
-"""A long transformation that holds no worker: the triggerer waits for its job, and for a thousand others."""
+"""A long transformation that occupies no worker: the triggerer waits for its job, and for a thousand others."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TRANSFORMATION = """
     tags=["carto", "example"],
 )
 def carto_deferrable() -> None:
-    """Transform, deferred; then look at what came of it."""
+    """Transform, deferred; then query the result."""
     transform = CartoQueryOperator(
         task_id="transform",
         sql=TRANSFORMATION,

@@ -1,4 +1,4 @@
-"""Loads by mapped tasks: as many as there are files, at the same time, each with its own retries, each file once."""
+"""Mapped loads: a task for each file, in parallel, each with its own retries, each file once."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ COUNTS = {"madrid": (120, 80), "sevilla": (60, 95, 40), "new_york": (300,)}
     tags=["carto", "example"],
 )
 def carto_mapped_loads() -> None:
-    """Make a table, append each file to it, and look at the whole."""
+    """Create a table, append each file to it, and query it."""
     make_table = CartoQueryOperator(
         task_id="make_table", sql="CREATE OR REPLACE TABLE shared.example_files (city STRING, visits INT64)"
     )
 
     @task
     def list_files() -> list[str]:
-        """Write the files that another system would have left, in a folder that all workers see, or a bucket."""
+        """Write the files of another system, into a folder that all workers see."""
         folder = Path(mkdtemp(prefix="carto-example-"))
         for city, counts in COUNTS.items():
             lines = ["city,visits", *(f"{city},{visits}" for visits in counts)]

@@ -13,7 +13,7 @@ try:
 except ImportError as error:
     raise MissingDependency(
         f"CartoBigQueryHook needs Airflow's google provider, and {error.name} is not installed: "
-        "pip install apache-airflow-providers-google. CartoHook does without it."
+        "pip install apache-airflow-providers-google. CartoHook does not need it."
     ) from None
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class CartoBigQueryHook(BigQueryHook):  # type: ignore[misc]  # the google provi
 
     def __init__(self, carto_conn_id: str = default_conn_name, **hook_params: Any) -> None:
         self._carto = CartoHook(hook_params.pop("gcp_conn_id", carto_conn_id))
-        # Unless told otherwise, the base class takes SQL for the legacy dialect.
+        # The default of the base class is legacy SQL.
         super().__init__(**{"use_legacy_sql": False, **hook_params, "gcp_conn_id": self._carto.get_conn_id()})
 
     @property
@@ -51,31 +51,29 @@ class CartoBigQueryHook(BigQueryHook):  # type: ignore[misc]  # the google provi
         return self._carto.auth
 
     def get_credentials_and_project_id(self) -> tuple[CartoDWCredentials, str]:
-        """Give the warehouse's credentials, which renew themselves, and its project.
+        """Return the warehouse's credentials, which renew themselves, and its project.
 
         Raises:
-            CredentialsError: If CARTO gives no DW token; the kind says why.
+            CredentialsError: If CARTO returns no DW token; its class says why.
         """
-        from carto_auth_integrations.bigquery.credentials import CartoDWCredentials
-
-        # New ones each time: the base class refreshes them to read a token, and where nothing has been sent with
-        # them that keeps a good one.
-        return CartoDWCredentials(self.auth), self._carto.get_carto_dw_credentials()[0]
+        # New ones each time: the base class refreshes credentials to read their token, and a refresh of credentials
+        # that have sent nothing keeps a valid token.
+        return self.auth.google_credentials(), self._carto.get_carto_dw_credentials()[0]
 
     def get_client_options(self, api_endpoint_override: str | None = None) -> ClientOptions:
-        """Give the options of Google's discovery client, which is behind `get_conn`, with the connection's endpoint."""
+        """Return the options of Google's discovery client, which `get_conn` uses, with the connection's endpoint."""
         endpoint = self.auth.account.bigquery_endpoint
-        # Discovery wants the API's path in its endpoint, where bigquery.Client adds it.
+        # The discovery client needs the API's path in its endpoint; bigquery.Client adds it.
         override = api_endpoint_override or (f"{endpoint}/bigquery/v2/" if endpoint else None)
         options: ClientOptions = super().get_client_options(override)
         return options
 
     def get_client(self, project_id: str | None = None, location: str | None = None) -> bigquery.Client:
-        """Give a BigQuery client that outlives its tokens.
+        """Return a BigQuery client that outlives its tokens.
 
         Args:
-            project_id: The project to work in; None for the warehouse's own.
-            location: Where jobs run; None for what the hook or the connection says.
+            project_id: The project; None for the warehouse's own.
+            location: Where jobs run; None for the location of the hook or the connection.
         """
         options = {"project": project_id, "location": location or self.location}
         return self._carto.get_carto_dw_client(**{name: value for name, value in options.items() if value})
@@ -87,15 +85,15 @@ class CartoBigQueryHook(BigQueryHook):  # type: ignore[misc]  # the google provi
         return self._carto.get_df(sql, parameters, df_type="polars", **options)
 
     def get_uri(self) -> str:
-        """Give the warehouse as `bigquery://project/dataset`, without any secret."""
+        """Return the warehouse as `bigquery://project/dataset`, without any secret."""
         return self._carto.get_uri()
 
     def get_sqlalchemy_engine(self, engine_kwargs: dict[str, Any] | None = None) -> Engine:
-        """Give a SQLAlchemy engine whose client outlives its tokens, like `CartoHook`."""
+        """Return a SQLAlchemy engine whose client outlives its tokens, like `CartoHook`."""
         return self._carto.get_sqlalchemy_engine(engine_kwargs)
 
     def test_connection(self) -> tuple[bool, str]:
-        """Check the account stage by stage, like `CartoHook`; Google's token check knows nothing of CARTO."""
+        """Check the account stage by stage, like `CartoHook`."""
         return self._carto.test_connection()
 
 
@@ -113,7 +111,7 @@ class CartoBigQueryAsyncHook(BigQueryAsyncHook):  # type: ignore[misc]  # the go
         super().__init__(**{**hook_params, "gcp_conn_id": hook_params.get("gcp_conn_id", carto_conn_id)})
 
     async def get_token(self, **options: Any) -> Any:
-        """Give a token for gcloud-aio, without holding the event loop while CARTO is asked."""
+        """Return a token for gcloud-aio, without holding the event loop during CARTO's request."""
         hook = await self.get_sync_hook()
         await hook.auth.aget_carto_dw_credentials()
         return await super().get_token(**options)

@@ -1,4 +1,4 @@
-"""CartoHook: an Airflow connection as CARTO tokens, a BigQuery client and a database that SQL operators run on."""
+"""CartoHook: CARTO tokens, a BigQuery client and a DB-API database from an Airflow connection."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
     from carto_auth_integrations.warehouse import CartoWarehouse
 
 MASK_WAIT = 1.0
-"""Seconds a token waits until Airflow's supervisor has taken note of it: an answer takes a millisecond."""
+"""Seconds to wait until Airflow's supervisor masks a token. It answers within a millisecond."""
 MASK_WAIT_ON_LOOP = 0.015
-"""The same where the caller holds an event loop, which must not stand still for 20 ms."""
+"""The same on an event loop, which must not be held for 20 ms."""
 CONNECTION_TEST_TIMEOUT = 9.0
-"""Seconds for all stages of a connection test: with what comes before them, the form has its answer within ten."""
+"""Seconds for all stages of a connection test, so that the form has its answer within ten."""
 DIALECT = "bigquery"
-"""What SQLAlchemy, OpenLineage and common-sql call it."""
+"""BigQuery's name in SQLAlchemy, OpenLineage and common-sql."""
 WITHOUT_STORAGE_API = {"prefer_bqstorage_client": False}
-"""For a DB-API connection: whether the Storage API takes a DW token is unknown, and its refusal comes after minutes."""
+"""For a DB-API connection. Whether the Storage API accepts a DW token is unknown, and it would refuse after minutes."""
 INFORMATION_SCHEMA_COLUMNS = (
     "table_schema",
     "table_name",
@@ -52,28 +52,35 @@ INFORMATION_SCHEMA_COLUMNS = (
     "data_type",
     "table_catalog",
 )
-"""What OpenLineage asks BigQuery's INFORMATION_SCHEMA.COLUMNS for, in the order in which it reads the answer."""
+"""The columns of BigQuery's INFORMATION_SCHEMA.COLUMNS that OpenLineage needs, in its order."""
 
 _masking = threading.Lock()
 
 
 class CartoHook(DbApiHook):
-    """Gives tokens and BigQuery clients for the account of a `carto` connection.
+    """Tokens and BigQuery clients for the account of a `carto` connection.
 
     The connection's host is the API base URL, its login the client ID, its password the client secret; every other
-    field of the account is an extra of the same name. An extra named like one of those three takes its place.
+    field of the account is an extra of the same name. An extra named `api_base_url`, `client_id` or `client_secret`
+    overrides host, login or password.
+
+    Example:
+        ```python
+        client = CartoHook("carto_default").get_carto_dw_client()
+        warehouse = CartoHook("carto_default").get_carto_warehouse()
+        ```
 
     Args:
         carto_conn_id: The connection.
-        hook_params: What SQL operators hand to a hook: `DbApiHook`'s own parameters, and the connection's extras,
-            which are not needed here.
+        hook_params: What SQL operators pass to a hook: parameters of `DbApiHook`, and the connection's extras, which
+            are ignored here.
     """
 
     conn_name_attr = "carto_conn_id"
     default_conn_name = "carto_default"
     conn_type = CONN_TYPE
     hook_name = "CARTO"
-    supports_autocommit = True  # and nothing else: each statement of BigQuery is a transaction of its own
+    supports_autocommit = True  # each statement of BigQuery is a transaction of its own
     dialect_name = DIALECT
 
     def __init__(self, carto_conn_id: str = default_conn_name, **hook_params: Any) -> None:
@@ -81,17 +88,17 @@ class CartoHook(DbApiHook):
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Give the form's own fields to Airflow before 3.2; later ones read them from the provider information."""
+        """Return the form's own fields, for Airflow before 3.2; later versions read the provider information."""
         return form_widgets()
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Say what the form makes of Airflow's standard fields, for the same versions."""
+        """Return how the form shows Airflow's standard fields, for the same versions."""
         return form_behaviour()
 
     @cached_property
     def auth(self) -> CartoAuth:
-        """The account of the connection; every token it comes to hold is masked in Airflow's logs.
+        """The account of the connection. Each of its tokens is masked in Airflow's logs.
 
         Raises:
             AccountError: If a field of the connection is missing or malformed.
@@ -100,72 +107,72 @@ class CartoHook(DbApiHook):
         return CartoAuth.from_mapping(account_fields(self.get_connection(self.get_conn_id())))
 
     def get_access_token(self) -> str:
-        """Give a valid CARTO access token.
+        """Return a valid CARTO access token.
 
         Raises:
-            CredentialsError: If there is none to be had; the kind says why.
+            CredentialsError: If none can be obtained; its class says why.
         """
         return self.auth.get_access_token()
 
     def get_carto_dw_credentials(self) -> tuple[str, str]:
-        """Give the BigQuery project of the CARTO Data Warehouse and a valid token for it.
+        """Return the BigQuery project of the CARTO Data Warehouse and a valid token for it.
 
         Raises:
-            CredentialsError: If CARTO gives none; the kind says why.
+            CredentialsError: If CARTO returns none; its class says why.
         """
         return self.auth.get_carto_dw_credentials()
 
     def get_carto_dw_client(self, **options: Any) -> bigquery.Client:
-        """Give a BigQuery client for the CARTO Data Warehouse that outlives its tokens.
+        """Return a BigQuery client for the CARTO Data Warehouse that outlives its tokens.
 
         Args:
             options: Further options of `google.cloud.bigquery.Client`, such as `location`.
 
         Raises:
-            CredentialsError: If CARTO gives no DW token; the kind says why.
+            CredentialsError: If CARTO returns no DW token; its class says why.
         """
         return self.auth.get_carto_dw_client(**options)
 
     def get_carto_warehouse(self) -> CartoWarehouse:
-        """Give the CARTO Data Warehouse as queries and loads that happen exactly once."""
+        """Return the CARTO Data Warehouse: queries and loads that happen exactly once."""
         return self.auth.warehouse()
 
     async def aget_auth(self) -> CartoAuth:
-        """Give the account of the connection, like `auth`, without holding the event loop."""
+        """Return the account of the connection, like `auth`, without holding the event loop."""
         from asgiref.sync import sync_to_async
 
-        # Airflow's own way to read a connection off the loop: in a triggerer before 3.3 no plain thread can.
+        # Airflow reads a connection off the loop with asgiref: in a triggerer before 3.3 a plain thread cannot.
         return self.__dict__.get("auth") or await sync_to_async(lambda: self.auth)()
 
     async def aget_carto_warehouse(self) -> CartoWarehouse:
-        """Give the CARTO Data Warehouse, like `get_carto_warehouse`, without holding the event loop."""
+        """Return the CARTO Data Warehouse, like `get_carto_warehouse`, without holding the event loop."""
         auth = await self.aget_auth()
         return auth.warehouse()
 
     async def aget_access_token(self) -> str:
-        """Give a valid CARTO access token, like `get_access_token`, without holding the event loop."""
+        """Return a valid CARTO access token, like `get_access_token`, without holding the event loop."""
         auth = await self.aget_auth()
         return await auth.aget_access_token()
 
     async def aget_carto_dw_credentials(self) -> tuple[str, str]:
-        """Give project and token, like `get_carto_dw_credentials`, without holding the event loop."""
+        """Return project and token, like `get_carto_dw_credentials`, without holding the event loop."""
         auth = await self.aget_auth()
         return await auth.aget_carto_dw_credentials()
 
     async def aget_carto_dw_client(self, **options: Any) -> bigquery.Client:
-        """Give a BigQuery client, like `get_carto_dw_client`, without holding the event loop."""
+        """Return a BigQuery client, like `get_carto_dw_client`, without holding the event loop."""
         auth = await self.aget_auth()
         return await auth.aget_carto_dw_client(**options)
 
     def get_conn(self) -> dbapi.Connection:
-        """Give a DB-API connection to the CARTO Data Warehouse, for the methods and operators of common-sql."""
+        """Return a DB-API connection to the CARTO Data Warehouse, for the methods and operators of common-sql."""
         from google.cloud.bigquery import dbapi
 
         connection: dbapi.Connection = dbapi.connect(self.get_carto_dw_client(), **WITHOUT_STORAGE_API)
         return connection
 
     async def aget_conn(self) -> dbapi.Connection:
-        """Give a DB-API connection, like `get_conn`, without holding the event loop; its own methods do hold it."""
+        """Return a DB-API connection, like `get_conn`, without holding the event loop. Its own methods hold it."""
         await self.aget_auth()
         return await asyncio.to_thread(self.get_conn)
 
@@ -178,18 +185,18 @@ class CartoHook(DbApiHook):
         replace: bool = False,
         **options: Any,
     ) -> None:
-        """Insert rows with INSERT statements, each a BigQuery job: for some thousand rows; load what is more.
+        """Insert rows with INSERT statements, each a BigQuery job. For up to some thousand rows; load larger data.
 
         Args:
             table: `dataset.table` or `project.dataset.table`.
-            rows: Each a sequence with a value per column; its Python type decides on its BigQuery type.
+            rows: Each a sequence with a value per column; BigQuery's types follow from Python's.
             target_fields: The columns' names; None for all, in the table's order.
-            commit_every: Rows in one statement; 0 for as many as BigQuery takes. A statement inserts all or nothing.
-            replace: Not in BigQuery.
-            options: What `DbApiHook` takes besides; nothing of it has a meaning in BigQuery.
+            commit_every: Rows in one statement; 0 for as many as BigQuery accepts. A statement inserts all or nothing.
+            replace: Not supported.
+            options: Further parameters of `DbApiHook`, which have no meaning in BigQuery.
 
         Raises:
-            NotImplementedError: If rows are to be replaced.
+            NotImplementedError: If `replace` is true.
         """
         if replace:
             raise NotImplementedError("BigQuery has no REPLACE: run a MERGE statement, or load with WRITE_TRUNCATE.")
@@ -203,10 +210,10 @@ class CartoHook(DbApiHook):
             send_sql_hook_lineage(context=self, sql=sql, row_count=inserted)
 
     def test_connection(self) -> tuple[bool, str]:  # type: ignore[override]  # DbApiHook's has no annotation
-        """Check the account stage by stage, as `carto-auth check` does. Takes ten seconds at most; asks nobody.
+        """Check the account stage by stage, like `carto-auth check`, in ten seconds at most, without a login.
 
         Returns:
-            Whether all stages passed, and what came of the last one; never a secret.
+            Whether all stages passed, and a message about the last one, without any secret.
         """
         try:
             return _verdict(self.auth.account, list(self.auth.check(timeout=CONNECTION_TEST_TIMEOUT)))
@@ -222,20 +229,20 @@ class CartoHook(DbApiHook):
         return _verdict(auth.account, await auth.acheck(timeout=CONNECTION_TEST_TIMEOUT))
 
     def get_uri(self) -> str:
-        """Give the warehouse as sqlalchemy-bigquery names it: `bigquery://project/dataset`, without any secret."""
+        """Return the warehouse's URL for sqlalchemy-bigquery, `bigquery://project/dataset`, without any secret."""
         project = self.get_carto_dw_credentials()[0]
         owner, _, dataset = (self.auth.account.default_dataset or "").rpartition(".")
         return f"{DIALECT}://{project}/{dataset if owner in ('', project) else ''}".rstrip("/")
 
     @property
     def sqlalchemy_url(self) -> URL:
-        """What `get_uri` gives, as SQLAlchemy's own type."""
+        """The URL of `get_uri` as SQLAlchemy's own type."""
         from sqlalchemy.engine import make_url
 
         return make_url(self.get_uri())
 
     def get_sqlalchemy_engine(self, engine_kwargs: dict[str, Any] | None = None) -> Engine:
-        """Give a SQLAlchemy engine whose client outlives its tokens. Needs `sqlalchemy-bigquery`.
+        """Return a SQLAlchemy engine whose client outlives its tokens. Needs `sqlalchemy-bigquery`.
 
         Args:
             engine_kwargs: Further arguments of `sqlalchemy.create_engine`.
@@ -256,7 +263,7 @@ class CartoHook(DbApiHook):
         raise MissingDependency("A SQLAlchemy engine for BigQuery needs: pip install sqlalchemy-bigquery")
 
     def get_openlineage_database_info(self, connection: Connection) -> DatabaseInfo | None:
-        """Tell OpenLineage, where its provider is installed, under which names it finds the warehouse's tables."""
+        """Return how OpenLineage names the warehouse's tables; None if its provider is not installed."""
         try:
             from airflow.providers.openlineage.sqlparser import DatabaseInfo
         except ImportError:
@@ -269,15 +276,15 @@ class CartoHook(DbApiHook):
         )
 
     def get_openlineage_database_dialect(self, connection: Connection | None) -> str:
-        """Name the SQL dialect for OpenLineage's parser."""
+        """Return the SQL dialect for OpenLineage's parser."""
         return DIALECT
 
     def get_openlineage_default_schema(self) -> str | None:
-        """Give the dataset of table names without one, if the connection has a default dataset."""
+        """Return the connection's default dataset, for table names without one."""
         return (self.auth.account.default_dataset or "").rpartition(".")[2] or None
 
     def _make_common_data_structure(self, result: Any) -> Any:
-        """Turn BigQuery's rows into the plain tuples that common-sql promises, and XCom can hold."""
+        """Return BigQuery's rows as plain tuples, which common-sql promises and XCom can hold."""
         from google.cloud.bigquery import Row
 
         if isinstance(result, list):
@@ -293,7 +300,7 @@ def _verdict(account: CartoAccount, stages: Sequence[CheckResult]) -> tuple[bool
 
 
 def _fields_in(message: str, account: CartoAccount) -> str:
-    """Name the fields whose URLs a message shows, where it names none itself."""
+    """Return a sentence with the fields whose URLs a message shows; empty if the message names a field itself."""
     if any(name in message for name in FIELDS):
         return ""
     urls = {name: getattr(account, name) for name, field in FIELDS.items() if field.kind == "url"}
@@ -302,10 +309,10 @@ def _fields_in(message: str, account: CartoAccount) -> str:
 
 
 def mask_token(token: Token) -> None:
-    """Have a token masked in the logs of this process and of the supervisor that writes them.
+    """Mask a token in the logs of this process and of the supervisor that writes them. For any thread.
 
     Args:
-        token: One that has just been minted or read from a store; this may be any thread.
+        token: A token that has just been obtained or read from a store.
     """
     on_loop = _on_event_loop()
     if not on_loop and not MASK_HERE_ASKS:
@@ -320,11 +327,11 @@ def mask_token(token: Token) -> None:
 def _mask(token: Token) -> None:
     _mask_here(token)
     if mask_here is not mask_secret:
-        mask_secret(token.reveal())  # and at the supervisor, which may take its time
+        mask_secret(token.reveal())  # in the supervisor, which may take longer
 
 
 def _mask_here(token: Token) -> None:
-    # Airflow's masker has no lock: of two secrets that come at once, the slower one's pattern takes the other's place.
+    # Airflow's masker has no lock: of two secrets at once, one pattern would overwrite the other.
     with _masking:
         mask_here(token.reveal())
 

@@ -1,4 +1,4 @@
-"""Rows as INSERT statements of BigQuery: many rows in each, for a statement is a job and takes a second or two."""
+"""INSERT statements of many rows: each statement is a BigQuery job, which takes a second or two."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 MOST_PARAMETERS = 10_000
-"""Parameters that BigQuery takes in one query: https://cloud.google.com/bigquery/quotas#query_jobs."""
+"""BigQuery's limit of parameters in one query. https://cloud.google.com/bigquery/quotas#query_jobs"""
 
 
 class Insert(NamedTuple):
     """One statement with the values of its placeholders.
 
     Attributes:
-        sql: The statement, with a `%s` for each value; the DB-API turns them into BigQuery's own parameters.
-        values: What stands for them, of the Python types from which BigQuery's follow.
+        sql: The statement, with a `%s` for each value, as the DB-API wants it.
+        values: The values, whose BigQuery types follow from their Python types.
         rows: How many rows it inserts.
     """
 
@@ -29,13 +29,13 @@ class Insert(NamedTuple):
 def inserts(
     table: str, rows: Iterable[Sequence[Any]], columns: Iterable[str] | None, *, most_rows: int = 0
 ) -> Iterator[Insert]:
-    """Give statements that insert rows, one after the other as the rows come.
+    """Yield statements that insert rows, as the rows come.
 
     Args:
         table: `dataset.table` or `project.dataset.table`.
         rows: Each a sequence with a value per column.
         columns: The columns' names; None for all, in the table's order.
-        most_rows: Rows in one statement; 0 for as many as BigQuery takes.
+        most_rows: Rows in one statement; 0 for as many as BigQuery accepts.
     """
     into = f"INSERT INTO {table} {_list_of(columns)}".replace("%", "%%")
     rows = iter(rows)
@@ -53,5 +53,5 @@ def _list_of(columns: Iterable[str] | None) -> str:
 
 
 def _placeholder(value: Any) -> str:
-    # The DB-API cannot tell of which type a parameter without a value is.
+    # None has no type, and the DB-API needs one for each parameter.
     return "NULL" if value is None else "%s"

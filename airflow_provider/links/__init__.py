@@ -1,1 +1,1 @@
-"""Links from a task to what it did."""
+"""Links from a task to its job."""

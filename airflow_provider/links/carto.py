@@ -16,20 +16,20 @@ CONSOLE = "https://console.cloud.google.com/bigquery"
 
 
 class CartoJobLink(BaseOperatorLink):
-    """Leads to the job in Google's console: its statement, plan, cost and error.
+    """The job in Google's console: its statement, plan, cost and error.
 
-    The task leaves the link in XCom as soon as it knows the job, so it works while the job runs, and after it failed.
+    The task writes the link to XCom as soon as the job has an id, so it works while the job runs and after it failed.
     """
 
     name = "BigQuery job"
 
     @property
     def xcom_key(self) -> str:
-        """Where the link rests; Airflow 3 shows what it finds there, without loading this class."""
+        """The XCom key of the link. Airflow 3 shows what it finds there, without loading this class."""
         return "carto_job_link"
 
     def persist(self, context: Context, project: str, location: str, job_id: str) -> str:
-        """Leave the link for Airflow's pages, and give it.
+        """Write the link to XCom, and return it.
 
         Args:
             context: The task's context.
@@ -42,7 +42,7 @@ class CartoJobLink(BaseOperatorLink):
         context["ti"].xcom_push(key=self.xcom_key, value=url)
         return url
 
-    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey, **_: Any) -> str:
-        """Give the link; empty while there is no job."""
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey, **kwargs: Any) -> str:
+        """Return the link; empty while there is no job."""
         link: str | None = getattr(operator, "job_link", None)  # known in the task's own process
         return (XCom.get_value(ti_key=ti_key, key=self.xcom_key) or "") if link is None else link

@@ -1,1 +1,1 @@
-"""Triggers for what a task waits for in the CARTO Data Warehouse."""
+"""Triggers that wait for jobs in the CARTO Data Warehouse."""

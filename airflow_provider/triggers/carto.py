@@ -1,6 +1,6 @@
-"""The trigger for BigQuery jobs, by the name under which Airflow keeps it.
+"""CartoJobTrigger under the path that Airflow stores.
 
-It is imported when it is asked for: Airflow's own base of triggers takes 50 ms, which no DAG file has to wait for.
+It is imported when it is used: Airflow's base class of triggers takes 50 ms to import, which no DAG file needs.
 """
 
 from __future__ import annotations

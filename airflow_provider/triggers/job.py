@@ -1,4 +1,4 @@
-"""CartoJobTrigger: waits for a BigQuery job on the triggerer's event loop."""
+"""CartoJobTrigger: wait for a BigQuery job on the triggerer's event loop."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ if TYPE_CHECKING:
     from carto_auth_integrations.warehouse import CartoWarehouse
 
 AIRFLOW_CALLS_ON_KILL = hasattr(BaseTrigger, "on_kill")
-"""Whether Airflow says itself that a user took the task away (3.3); before, a trigger is only cancelled, as it is when
-the triggerer stops."""
+"""Whether Airflow calls `on_kill` when a user clears or marks the task (3.3). Earlier versions only cancel the trigger,
+as they also do when the triggerer stops."""
 
 _opening: dict[tuple[asyncio.AbstractEventLoop, str], asyncio.Task[CartoWarehouse]] = {}
-"""Connections that are being read, by loop and id. Triggers that begin together share one reading: hundreds would ask
-the secrets backend as often, and their thread would keep the loop from the interpreter for a tenth of a second."""
-_under_way: set[asyncio.Future[None]] = set()
-"""What goes on although its trigger is over: the event loop alone would let it be collected."""
+"""Connections that are being read, by loop and id. Triggers that begin together share one read: hundreds of reads would
+load the secrets backend, and their thread would hold up the loop for a tenth of a second."""
+_running: set[asyncio.Future[None]] = set()
+"""Cancellations that outlive their trigger. The event loop has weak references alone: they could be collected."""
 
 
 class CartoJobTrigger(BaseTrigger):
-    """Waits for the end of a job, and fires one event: its `status` is `success`, or `error` with kind and text.
+    """Wait for the end of a job, and fire one event with the connection, the job and its location.
 
-    It carries the connection's id and the job's, never a token; all triggers of one account share the token of their
-    triggerer. A triggerer that restarts takes the wait up again. A job whose task is cleared or marked by a user is
-    cancelled.
+    The event's `status` is `success`, or `error` with class and message. Neither trigger nor event holds a token; all
+    triggers of one account share the token of their triggerer. After a restart of the triggerer the trigger waits
+    again. If a user clears or marks the task, the job is cancelled.
 
     Args:
         carto_conn_id: The connection.
         job_id: The BigQuery job.
-        location: Where it runs; None to look where the account's jobs run.
-        deadline: When the job is cancelled, UTC epoch seconds; None to wait for as long as it takes.
+        location: Where it runs; None for the account's location.
+        deadline: When the job is cancelled, in UTC epoch seconds; None for no limit.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class CartoJobTrigger(BaseTrigger):
         self.deadline = deadline
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Give what another process needs to make this trigger."""
+        """Return what another process needs to create this trigger."""
         return "airflow_provider.triggers.carto.CartoJobTrigger", {
             "carto_conn_id": self.carto_conn_id,
             "job_id": self.job_id,
@@ -67,16 +67,16 @@ class CartoJobTrigger(BaseTrigger):
             event = await self._outcome()
         except asyncio.CancelledError:
             if not AIRFLOW_CALLS_ON_KILL:
-                await _to_its_end(self._cancel(if_unknown=False))
+                await _completed(self._cancel(if_unknown=False))
             raise
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]  # Airflow's is not annotated
 
     async def on_kill(self) -> None:
-        """Cancel the job: a user cleared the task, or marked it."""
-        await _to_its_end(self._cancel(if_unknown=True))
+        """Cancel the job: a user cleared or marked the task."""
+        await _completed(self._cancel(if_unknown=True))
 
     async def _outcome(self) -> dict[str, Any]:
-        job = {"job_id": self.job_id, "location": self.location}
+        job = {"carto_conn_id": self.carto_conn_id, "job_id": self.job_id, "location": self.location}
         timeout = None if self.deadline is None else max(0.0, self.deadline - time.time())
         try:
             warehouse = await _warehouse(self.carto_conn_id)
@@ -86,9 +86,12 @@ class CartoJobTrigger(BaseTrigger):
         return {"status": "success", **job}
 
     async def _cancel(self, *, if_unknown: bool) -> None:
-        """Cancel the job, unless its task still waits for it: then another triggerer does, or will.
+        """Cancel the job, unless its task is still deferred: then another triggerer waits for it, or will.
 
-        Airflow 3.3 as well takes triggers from a triggerer that it took for dead, and then says that a user did.
+        Airflow 3.3 also calls `on_kill` when it has assigned the trigger to another triggerer.
+
+        Args:
+            if_unknown: Whether the job is cancelled if Airflow does not return the task's state.
         """
         waiting = await self._is_task_waiting()
         if waiting or (waiting is None and not if_unknown):
@@ -99,33 +102,32 @@ class CartoJobTrigger(BaseTrigger):
         except Exception as error:
             self.log.warning("Job %s could not be cancelled: %s", self.job_id, error)
         else:
-            self.log.info("Job %s is cancelled: its task was cleared, or marked by a user.", self.job_id)
+            self.log.info("Job %s is cancelled: a user cleared or marked its task.", self.job_id)
 
     async def _is_task_waiting(self) -> bool | None:
-        """Tell whether the task is still deferred; None if that cannot be known."""
+        """Whether the task is still deferred; None if Airflow does not return its state."""
         try:
             return await sync_to_async(_state_of)(self.task_instance) == "deferred"
         except Exception as error:
-            self.log.warning("Airflow does not tell the task's state: %s", error)
+            self.log.warning("Airflow does not return the task's state: %s", error)
             return None
 
 
-async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
-    """Await what has to end: a triggerer cancels a trigger again each second until it is over, and its on_kill too."""
+async def _completed(work: Coroutine[Any, Any, None]) -> None:
+    """Await work that goes on if this is cancelled: a triggerer cancels trigger and `on_kill` again each second."""
     task = asyncio.ensure_future(work)
-    _under_way.add(task)
-    task.add_done_callback(_under_way.discard)
+    _running.add(task)
+    task.add_done_callback(_running.discard)
     await asyncio.shield(task)
 
 
 async def _warehouse(carto_conn_id: str) -> CartoWarehouse:
-    """Read a connection, or wait for who reads it already."""
+    """Read a connection, or join a read that has begun."""
     key = asyncio.get_running_loop(), carto_conn_id
     if key not in _opening:
         _opening[key] = asyncio.create_task(_opened(carto_conn_id))
         _opening[key].add_done_callback(lambda _: _opening.pop(key))
-    # Shielded for the others, and since asgiref loses what a cancellation says: by that Airflow knows whether to call
-    # on_kill.
+    # Shielded for the others, and since asgiref drops a cancellation's message, by which Airflow decides on on_kill.
     return await asyncio.shield(_opening[key])
 
 
@@ -135,7 +137,7 @@ async def _opened(carto_conn_id: str) -> CartoWarehouse:
 
 
 def _hook(carto_conn_id: str) -> CartoHook:
-    """Make a hook, on a thread: its import takes longer than an event loop may stand still."""
+    """Create a hook, on a thread: its import takes longer than an event loop may be held."""
     import carto_auth_integrations.warehouse.warehouse  # noqa: F401  # for the same reason
     from airflow_provider.hooks.carto import CartoHook
 
@@ -143,7 +145,7 @@ def _hook(carto_conn_id: str) -> CartoHook:
 
 
 def _state_of(task_instance: Any) -> str | None:
-    """Ask Airflow for a task's state: its API server, or before 3.0 its database."""
+    """Return a task's state from Airflow's API server, or before 3.0 from its database."""
     ti = task_instance
     try:
         from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance

@@ -1,4 +1,4 @@
-"""Airflow's database, made once, and the sandbox's account as `carto_default`."""
+"""Airflow's database, created once, and the sandbox's account as `carto_default`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 from carto_auth_integrations.sandbox import Sandbox
 from carto_auth_integrations.warehouse import CartoWarehouse
+from tests.support.accounts import auth_for
 from tests.support.airflow_connection import connection_of, set_connection
-from tests.support.core import auth_for
 
 
 @pytest.fixture(scope="session")

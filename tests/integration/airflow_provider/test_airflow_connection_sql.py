@@ -90,7 +90,7 @@ def connection(carto_sandbox_bigquery: Sandbox, tmp_path: Path) -> str:
 
 
 def without_mask_requests(printed: str) -> str:
-    """Drop what `dag.test()` of Airflow 3.0 prints of itself: every secret, as it asks for its masking."""
+    """Remove the lines of `dag.test()` of Airflow 3.0 that print each secret with the request to mask it."""
     if not airflow.__version__.startswith("3.0."):
         return printed
     return "\n".join(line for line in printed.splitlines() if "msg=MaskSecret(" not in line)
@@ -115,7 +115,7 @@ def test_every_sql_operator_runs_on_the_connection(
         assert secret not in without_mask_requests(printed)
 
 
-def test_rows_go_in_and_come_out_as_they_are(connection: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inserted_rows_are_read_back_as_they_are(connection: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from datetime import date, datetime, timezone
     from decimal import Decimal
 
@@ -140,7 +140,7 @@ def test_frames_come_from_the_same_connection(connection: str, monkeypatch: pyte
     assert [len(chunk) for chunk in chunks] == [2, 1]
 
 
-def test_sql_through_the_hook_gives_plain_tuples(connection: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sql_through_the_hook_returns_plain_tuples(connection: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, connection)
     hook = CartoHook(log_sql=False)
     assert hook.get_records("SELECT 1 AS one, 'a' AS letter UNION ALL SELECT 2, 'b' ORDER BY 1") == [(1, "a"), (2, "b")]

@@ -1,4 +1,4 @@
-"""The ways in which a `carto` connection comes into a real Airflow, and what that shows of it: API, CLI, backends."""
+"""A `carto` connection in a real Airflow, through API, CLI, secrets backend and environment, and what they show."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 
 from airflow_provider import get_provider_info
 from carto_auth_integrations.sandbox import Sandbox
+from tests.support.accounts import BEARER
 from tests.support.airflow_connection import VARIABLE, connection_of
 from tests.support.airflow_home import PATIENCE, AirflowHome
-from tests.support.core import BEARER
 
 needs_api = pytest.mark.skipif(find_spec("airflow.api_fastapi") is None, reason="this Airflow's forms are no API's")
 
@@ -49,7 +49,7 @@ def connection(carto_sandbox_bigquery: Sandbox, tmp_path: Path) -> dict[str, Any
 
 
 def body_of(connection: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    """What the UI sends for a connection."""
+    """Return what the UI sends for a connection."""
     body = {**connection, "connection_id": "carto_default", **fields}
     return {**body, "extra": json.dumps(body["extra"])}
 
@@ -60,7 +60,7 @@ def asked(home: AirflowHome, *requests: tuple[str, str, Any]) -> list[tuple[int,
 
 
 @needs_api
-def test_the_api_gives_the_form_keeps_and_tests_the_connection_and_shows_no_secret(
+def test_the_api_returns_the_form_stores_and_tests_the_connection_and_shows_no_secret(
     home: AirflowHome, connection: dict[str, Any]
 ) -> None:
     body = body_of(connection, extra={**connection["extra"], "access_token": BEARER, "auth_mode": "m2m"})

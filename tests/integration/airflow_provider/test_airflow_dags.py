@@ -1,15 +1,17 @@
-"""The example DAGs, and DAGs of the operators' rarer ways, each run to its end by Airflow itself."""
+"""The example DAGs, and DAGs whose tasks fail or render differently, each run to its end by Airflow itself."""
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 
+import airflow
 import pytest
 
 import airflow_provider.example_dags
 from carto_auth_integrations.sandbox import Sandbox
 from carto_auth_integrations.warehouse import CartoWarehouse
-from tests.support.airflow_tasks import parse_dag, results_of, run_dag, states_of
+from tests.support.airflow_tasks import jobs_named, parse_dag, results_of, run_dag, states_of
 
 EXAMPLES = Path(airflow_provider.example_dags.__file__).parent
 
@@ -36,7 +38,7 @@ def test_mapped_loads_load_each_file_once() -> None:
     assert [row["days"] for row in results_of(run, "look")["rows"]] == [2, 1, 3]
 
 
-def test_a_deferred_transformation_hands_its_rows_on(sandbox: Sandbox) -> None:
+def test_a_deferred_transformation_passes_its_rows_on(sandbox: Sandbox) -> None:
     run = run_dag(parse_dag("carto_deferrable", EXAMPLES / "carto_deferrable.py"))
 
     assert set(states_of(run).values()) == {"success"}
@@ -46,7 +48,7 @@ def test_a_deferred_transformation_hands_its_rows_on(sandbox: Sandbox) -> None:
     assert sandbox.stats().count("token") == 1
 
 
-def test_a_retry_finds_the_load_of_the_try_before_and_rows_are_there_once(warehouse: CartoWarehouse) -> None:
+def test_a_retry_finds_the_load_of_the_earlier_try_and_rows_are_there_once(warehouse: CartoWarehouse) -> None:
     dag = parse_dag(
         "load_and_fail",
         """
@@ -82,9 +84,66 @@ def test_a_retry_finds_the_load_of_the_try_before_and_rows_are_there_once(wareho
     assert _count(warehouse, "shared.load_and_fail") - before == 2
 
 
+@pytest.mark.parametrize(
+    ("native", "beside", "options"),
+    [
+        pytest.param(True, "", "deferrable=True", id="deferred, rendered as native objects"),
+        pytest.param(False, '"n": Decimal("1.5")', "deferrable=True", id="deferred, with a value that is not JSON"),
+        pytest.param(False, "", "deferrable=True", id="deferred, as text"),
+        pytest.param(True, "", "retries=1", id="retried, rendered as native objects"),
+        pytest.param(False, '"n": Decimal("1.5")', "retries=1", id="retried, with a value that is not JSON"),
+        pytest.param(False, "", "retries=1, durable=False", id="retried, without the store of Airflow 3.3"),
+    ],
+)
+def test_a_statement_whose_template_renders_differently_each_time_runs_once(
+    warehouse: CartoWarehouse, native: bool, beside: str, options: str
+) -> None:
+    if "durable" in options and airflow.__version__ < "3.3":
+        pytest.skip("older versions have no store")
+    name = f"t_{uuid.uuid4().hex[:12]}"
+    columns, values = ("t, n", "CAST(@t AS STRING), @n") if beside else ("t, n", "CAST(@t AS STRING), 0")
+    warehouse.query(f"CREATE TABLE shared.{name} (t STRING, n NUMERIC)")
+    dag = parse_dag(
+        name,
+        f"""
+        from datetime import datetime, timedelta, timezone
+        from decimal import Decimal
+        from airflow.providers.common.compat.sdk import DAG
+        from airflow_provider.operators.carto import CartoQueryOperator
+
+        def fail_once(context, result=None):
+            if context["ti"].try_number == 1 and context["task"].retries:
+                raise RuntimeError("after the statement")
+
+        with DAG(
+            "{name}",
+            schedule=None,
+            start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
+            render_template_as_native_obj={native},
+        ):
+            CartoQueryOperator(
+                task_id="add",
+                sql="INSERT INTO shared.{name} ({columns}) VALUES ({values})",
+                parameters={{"t": "{{{{ macros.datetime.now() }}}}", {beside}}},
+                retry_delay=timedelta(0),
+                post_execute=fail_once,
+                {options},
+            )
+        """,
+    )
+
+    run = run_dag(dag)
+
+    assert states_of(run) == {"add": "success"}
+    result = results_of(run, "add")
+    assert (result["affected_rows"], result["reattached"]) == (1, "retries" in options)
+    assert _count(warehouse, f"shared.{name}") == 1
+    assert jobs_named(warehouse, name) == [result["job_id"]]
+
+
 @pytest.mark.parametrize("deferrable", [False, True])
-def test_what_bigquery_finds_wrong_is_the_tasks_own_error(deferrable: bool, tmp_path: Path) -> None:
-    name, told = f"ask_for_nothing_{deferrable}", tmp_path / "error.txt"
+def test_an_error_of_bigquery_is_the_error_of_the_task(deferrable: bool, tmp_path: Path) -> None:
+    name, noted = f"ask_for_nothing_{deferrable}", tmp_path / "error.txt"
     dag = parse_dag(
         name,
         f"""
@@ -99,7 +158,7 @@ def test_what_bigquery_finds_wrong_is_the_tasks_own_error(deferrable: bool, tmp_
             try:
                 yield
             except Exception as error:
-                Path("{told}").write_text(repr(error))
+                Path("{noted}").write_text(repr(error))
                 raise
 
         class Query(CartoQueryOperator):
@@ -107,9 +166,9 @@ def test_what_bigquery_finds_wrong_is_the_tasks_own_error(deferrable: bool, tmp_
                 with noted():
                     return super().execute(context)
 
-            def execute_complete(self, context, event, **kept):
+            def execute_complete(self, context, event, **kwargs):
                 with noted():
-                    return super().execute_complete(context, event, **kept)
+                    return super().execute_complete(context, event, **kwargs)
 
         with DAG("{name}", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=timezone.utc)):
             Query(task_id="ask", sql="SELECT ERROR('no such thing')", deferrable={deferrable})
@@ -119,8 +178,8 @@ def test_what_bigquery_finds_wrong_is_the_tasks_own_error(deferrable: bool, tmp_
     run = run_dag(dag)
 
     assert states_of(run) == {"ask": "failed"}
-    assert told.read_text().startswith("BadRequest(")
-    assert "no such thing" in told.read_text()
+    assert noted.read_text().startswith("BadRequest(")
+    assert "no such thing" in noted.read_text()
 
 
 def _count(warehouse: CartoWarehouse, table: str) -> int:

@@ -1,4 +1,4 @@
-"""Deferred tasks: what the trigger tells, what it carries, and when it cancels the job it waits for."""
+"""Deferred tasks: the trigger's event, what is stored for the wait, and when the job is cancelled."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from airflow_provider.triggers.carto import CartoJobTrigger
 from carto_auth_integrations import ClientRejected
 from carto_auth_integrations.sandbox import Sandbox
 from carto_auth_integrations.warehouse import CartoWarehouse
-from tests.support.airflow_tasks import context_of
+from tests.support.airflow_tasks import context_of, jobs_named
 
 ENDLESS = """
     SELECT COUNT(*) AS n FROM UNNEST(GENERATE_ARRAY(1, 30000)) AS a CROSS JOIN UNNEST(GENERATE_ARRAY(1, 30000)) AS b
@@ -38,16 +38,16 @@ def name() -> str:
 
 @pytest.fixture
 def task_state(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What Airflow says about the task; `error` for an Airflow that does not answer."""
-    said: dict[str, Any] = {"state": "deferred"}
+    """The task's state in Airflow; `error` for an Airflow that does not answer."""
+    answer: dict[str, Any] = {"state": "deferred"}
 
     def state_of(task_instance: Any) -> Any:
-        if said["state"] == "error":
+        if answer["state"] == "error":
             raise RuntimeError("no answer")
-        return said["state"]
+        return answer["state"]
 
     monkeypatch.setattr(trigger_module, "_state_of", state_of)
-    return said
+    return answer
 
 
 def events_of(trigger: CartoJobTrigger) -> list[Any]:
@@ -63,8 +63,8 @@ def deferred_by(operator: Any, context: dict[str, Any]) -> TaskDeferred:
     return deferred.value
 
 
-def made_again(trigger: Any) -> CartoJobTrigger:
-    """Give the trigger as another process makes it, from what Airflow keeps in its database."""
+def recreated(trigger: Any) -> CartoJobTrigger:
+    """Return the trigger as another process creates it, from what Airflow stores in its database."""
     path, arguments = json.loads(json.dumps(trigger.serialize()))
     assert path == "airflow_provider.triggers.carto.CartoJobTrigger"
     return CartoJobTrigger(**arguments)
@@ -78,9 +78,13 @@ def test_a_deferred_query_is_begun_once_and_its_result_taken_afterwards(
     deferred = deferred_by(operator, context)
     assert deferred.trigger.job_id in context["ti"].xcoms["carto_job_link"]
 
-    (event,) = events_of(made_again(deferred.trigger))
-    assert event["status"] == "success"
-    assert event["job_id"] == operator._watch.job_id
+    (event,) = events_of(recreated(deferred.trigger))
+    assert event == {
+        "status": "success",
+        "carto_conn_id": "carto_default",
+        "job_id": operator._watch.job_id,
+        "location": "US",
+    }
 
     resumed = CartoQueryOperator(task_id=name, write_disposition="WRITE_APPEND", **options)
     result = resumed.execute_complete(context_of(name), event=event, **deferred.kwargs)
@@ -88,26 +92,32 @@ def test_a_deferred_query_is_begun_once_and_its_result_taken_afterwards(
     assert warehouse.query(f"SELECT COUNT(*) AS n FROM shared.{name}").rows == ({"n": 1},)
 
 
-def test_a_template_that_gives_something_else_after_the_wait_does_not_begin_a_second_job(
-    sandbox: Sandbox, name: str
+@pytest.mark.parametrize("template", ["sql", "parameters", "destination", "carto_conn_id", "idempotency_key"])
+def test_a_template_that_renders_differently_after_the_wait_does_not_begin_a_second_job(
+    sandbox: Sandbox, name: str, warehouse: CartoWarehouse, template: str
 ) -> None:
-    deferred = deferred_by(CartoQueryOperator(task_id=name, sql="SELECT 1 AS at", deferrable=True), context_of(name))
+    options: dict[str, Any] = {"task_id": name, "sql": "SELECT @at AS at", "parameters": {"at": 1}, "deferrable": True}
+    options["destination"] = f"shared.{name}"
+    deferred = deferred_by(CartoQueryOperator(**options), context_of(name))
     (event,) = events_of(deferred.trigger)
-    later = CartoQueryOperator(task_id=name, sql="SELECT 2 AS at", deferrable=True)
+
+    later = CartoQueryOperator(**{**options, template: {"at": 2} if template == "parameters" else "other"})
     assert later.execute_complete(context_of(name), event=event, **deferred.kwargs)["rows"] == [{"at": 1}]
+    assert len(jobs_named(warehouse, name)) == 1
 
 
-def test_a_deferred_load_does_not_read_its_rows_again(sandbox: Sandbox, name: str) -> None:
+def test_a_deferred_load_does_not_read_its_rows_again(sandbox: Sandbox, name: str, warehouse: CartoWarehouse) -> None:
     load = CartoLoadOperator(task_id=name, source=[{"id": 1}], destination=f"shared.{name}", deferrable=True)
     deferred = deferred_by(load, context_of(name))
-    assert "source" not in deferred.kwargs["rendered"]
+    assert deferred.kwargs == {"reattached": False}
     (event,) = events_of(deferred.trigger)
 
     resumed = CartoLoadOperator(task_id=name, source=None, destination=f"shared.{name}", deferrable=True)
     assert resumed.execute_complete(context_of(name), event=event, **deferred.kwargs)["rows"] == 1
+    assert len(jobs_named(warehouse, name)) == 1
 
 
-def test_a_retry_waits_for_the_job_of_the_try_before(sandbox: Sandbox, name: str, warehouse: CartoWarehouse) -> None:
+def test_a_retry_waits_for_the_job_of_the_earlier_try(sandbox: Sandbox, name: str, warehouse: CartoWarehouse) -> None:
     first = deferred_by(CartoQueryOperator(task_id=name, sql=ENDLESS, deferrable=True), context_of(name))
     retry = CartoQueryOperator(task_id=name, sql=ENDLESS, deferrable=True)
     second = deferred_by(retry, context_of(name, try_number=2))
@@ -116,15 +126,15 @@ def test_a_retry_waits_for_the_job_of_the_try_before(sandbox: Sandbox, name: str
     warehouse.cancel(first.trigger.job_id)
 
 
-def test_nothing_but_plain_values_and_no_secret_is_kept_for_the_wait(sandbox: Sandbox, name: str) -> None:
+def test_only_plain_values_and_no_secret_are_stored_for_the_wait(sandbox: Sandbox, name: str) -> None:
     query = CartoQueryOperator(task_id=name, sql="SELECT 1", parameters={"a": 1}, deferrable=True)
     deferred = deferred_by(query, context_of(name))
-    kept = json.dumps([deferred.trigger.serialize(), deferred.kwargs])
+    stored = json.dumps([deferred.trigger.serialize(), deferred.kwargs])
     for secret in (sandbox.options.client_secret, "sandbox-carto-", "sandbox-dw-"):
-        assert secret not in kept
+        assert secret not in stored
 
 
-def test_a_statement_with_a_secret_is_not_kept_but_rendered_again(sandbox: Sandbox, name: str) -> None:
+def test_a_statement_with_a_secret_is_not_stored(sandbox: Sandbox, name: str) -> None:
     secret = f"hunter2-{name}"
     mask_secret(secret)
     options: dict[str, Any] = {"task_id": name, "sql": f"SELECT LENGTH('{secret}') AS n", "deferrable": True}
@@ -136,7 +146,7 @@ def test_a_statement_with_a_secret_is_not_kept_but_rendered_again(sandbox: Sandb
     assert (result["job_id"], result["rows"]) == (event["job_id"], [{"n": len(secret)}])
 
 
-def test_bigquerys_error_comes_out_of_the_wait_as_it_went_in(sandbox: Sandbox, name: str) -> None:
+def test_bigquerys_error_is_raised_after_the_wait_as_it_was(sandbox: Sandbox, name: str) -> None:
     query = CartoQueryOperator(task_id=name, sql="SELECT ERROR('no such thing')", deferrable=True)
     deferred = deferred_by(query, context_of(name))
     (event,) = events_of(deferred.trigger)
@@ -158,12 +168,12 @@ def test_an_account_that_is_refused_during_the_wait_is_an_event_and_the_same_err
     assert raised.value.status == 401
 
 
-def test_a_job_that_is_nowhere_is_an_event(sandbox: Sandbox) -> None:
+def test_a_job_that_does_not_exist_is_an_event(sandbox: Sandbox) -> None:
     (event,) = events_of(CartoJobTrigger("carto_default", "never_was", "US"))
     assert (event["status"], event["error"]) == ("error", "NotFound")
 
 
-def test_a_connection_that_is_nowhere_is_an_event(sandbox: Sandbox) -> None:
+def test_a_connection_that_does_not_exist_is_an_event(sandbox: Sandbox) -> None:
     (event,) = events_of(CartoJobTrigger("no_such_connection", "any", "US"))
     assert event["status"] == "error"
     assert "no_such_connection" in event["message"]
@@ -194,7 +204,7 @@ async def waiting(trigger: CartoJobTrigger) -> asyncio.Task[None]:
 
 
 def state_after_cancelling(warehouse: CartoWarehouse, job_id: str, *, killed: bool) -> str:
-    """Give the state of a job after its trigger was cancelled: by a user's action, or since the triggerer stops."""
+    """Return what happened to a job whose trigger was cancelled: by a user, or because the triggerer stops."""
 
     async def cancel() -> None:
         trigger = CartoJobTrigger("carto_default", job_id, "US")
@@ -215,7 +225,7 @@ def state_after_cancelling(warehouse: CartoWarehouse, job_id: str, *, killed: bo
     return "ended"
 
 
-@pytest.mark.parametrize("airflow_tells", [True, False], ids=["Airflow 3.3", "before"])
+@pytest.mark.parametrize("calls_on_kill", [True, False], ids=["Airflow 3.3", "before"])
 @pytest.mark.parametrize(
     ("state", "killed", "job"),
     [
@@ -225,28 +235,28 @@ def state_after_cancelling(warehouse: CartoWarehouse, job_id: str, *, killed: bo
         (None, True, "was cancelled"),  # a user cleared it
     ],
 )
-def test_a_job_is_cancelled_when_a_user_takes_its_task_away_and_goes_on_when_a_triggerer_stops(
+def test_a_job_is_cancelled_if_a_user_clears_or_marks_its_task_and_goes_on_if_a_triggerer_stops(
     warehouse: CartoWarehouse,
     task_state: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
-    airflow_tells: bool,
+    calls_on_kill: bool,
     state: str | None,
     killed: bool,
     job: str,
 ) -> None:
-    monkeypatch.setattr(trigger_module, "AIRFLOW_CALLS_ON_KILL", airflow_tells)
+    monkeypatch.setattr(trigger_module, "AIRFLOW_CALLS_ON_KILL", calls_on_kill)
     task_state["state"] = state
     assert state_after_cancelling(warehouse, warehouse.begin_query(ENDLESS).job_id, killed=killed) == job
 
 
-def test_what_a_cancellation_says_reaches_airflow_while_the_connection_is_looked_up(
+def test_the_message_of_a_cancellation_reaches_airflow_while_the_connection_is_looked_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     looked_up = threading.Event()
     monkeypatch.setattr(trigger_module, "_hook", lambda _: looked_up.wait(10))
 
     async def wait() -> None:
-        # Caught within the task, where Airflow catches it: Python 3.10 does not tell others what it says.
+        # Caught within the task, where Airflow catches it: in Python 3.10 the message does not reach others.
         with pytest.raises(asyncio.CancelledError, match="a user's action"):
             await anext(CartoJobTrigger("carto_default", "any", "US").run())
 
@@ -260,7 +270,7 @@ def test_what_a_cancellation_says_reaches_airflow_while_the_connection_is_looked
     asyncio.run(cancel())
 
 
-def test_a_job_goes_on_where_an_older_airflow_does_not_say_why_the_trigger_ends(
+def test_a_job_goes_on_if_an_older_airflow_does_not_return_the_state_of_its_task(
     warehouse: CartoWarehouse, task_state: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trigger_module, "AIRFLOW_CALLS_ON_KILL", False)
@@ -298,25 +308,27 @@ def test_triggers_that_begin_together_read_their_connection_once(
         triggers = [CartoJobTrigger(conn_id, job, "US") for _ in range(50)]
         return [event.payload["status"] for event in await asyncio.gather(*(anext(each.run()) for each in triggers))]
 
-    for _ in range(2):  # a connection that changes is read again
+    for _ in range(2):  # it is read again, since it may change
         assert asyncio.run(gather("carto_default")) == ["success"] * 50
     assert asyncio.run(gather("carto_nowhere")) == ["error"] * 50
     assert read == ["carto_default", "carto_default", "carto_nowhere"]
 
 
 def test_an_unknown_name_in_the_triggers_module_is_an_attribute_error() -> None:
-    import airflow_provider.triggers.carto as door
+    import airflow_provider.triggers.carto as module
 
     with pytest.raises(AttributeError, match="no attribute 'CartoTrigger'"):
-        door.CartoTrigger  # noqa: B018  # the access is what is tested
+        module.CartoTrigger  # noqa: B018  # the access is what is tested
 
 
-def test_killing_a_trigger_of_a_job_that_is_nowhere_tells_so(sandbox: Sandbox, task_state: dict[str, Any]) -> None:
+def test_killing_a_trigger_whose_job_does_not_exist_logs_a_warning(
+    sandbox: Sandbox, task_state: dict[str, Any]
+) -> None:
     task_state["state"] = None
-    trigger, said = CartoJobTrigger("carto_default", "never_was", "US"), []
-    trigger._log = SimpleNamespace(warning=lambda text, *values: said.append(text % values))
+    trigger, logged = CartoJobTrigger("carto_default", "never_was", "US"), []
+    trigger._log = SimpleNamespace(warning=lambda text, *values: logged.append(text % values))
     asyncio.run(trigger.on_kill())
-    assert "never_was could not be cancelled" in said[0]
+    assert "never_was could not be cancelled" in logged[0]
 
 
 def test_a_job_is_cancelled_although_airflow_cancels_its_trigger_again_meanwhile(
@@ -333,7 +345,7 @@ def test_a_job_is_cancelled_although_airflow_cancels_its_trigger_again_meanwhile
         with pytest.raises(asyncio.CancelledError):
             await kill
         asked.set()
-        while trigger_module._under_way:
+        while trigger_module._running:
             await asyncio.sleep(0.05)
 
     asyncio.run(kill_twice())

@@ -1,4 +1,4 @@
-"""The operators on the sandbox: what comes back, what a retry and a cleared task do, and what a killed task leaves."""
+"""The operators on the sandbox: results, retries, cleared tasks and killed tasks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from datetime import datetime, timezone
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,14 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException
 from google.api_core.exceptions import BadRequest, NotFound
 
+from airflow_provider.compat import mask_secret
 from airflow_provider.jobs import idempotency_key
 from airflow_provider.operators.carto import CartoLoadOperator, CartoQueryOperator
 from carto_auth_integrations.sandbox import Sandbox
 from carto_auth_integrations.warehouse import CartoWarehouse
-from tests.support.airflow_tasks import context_of, execute, parse_dag, run_dag
-from tests.support.core import Outcome, auth_for, until
+from tests.support.accounts import auth_for
+from tests.support.airflow_tasks import context_of, execute, jobs_named, parse_dag, run_dag
+from tests.support.threads import Outcome, until
 
 ENDLESS = """
     SELECT COUNT(*) AS n FROM UNNEST(GENERATE_ARRAY(1, 30000)) AS a CROSS JOIN UNNEST(GENERATE_ARRAY(1, 30000)) AS b
@@ -54,7 +58,7 @@ def count_in(warehouse: CartoWarehouse, table: str) -> int:
     return count
 
 
-def test_a_query_gives_plain_json_for_xcom(sandbox: Sandbox, name: str) -> None:
+def test_a_query_returns_plain_json_for_xcom(sandbox: Sandbox, name: str) -> None:
     query = CartoQueryOperator(task_id=name, sql="SELECT @a AS a, DATE '2026-01-01' AS day", parameters={"a": 1})
 
     result = query.execute(context_of(name))
@@ -64,16 +68,17 @@ def test_a_query_gives_plain_json_for_xcom(sandbox: Sandbox, name: str) -> None:
     assert (result["total_rows"], result["location"], result["reattached"]) == (1, "US", False)
 
 
-def test_no_more_rows_than_asked_for_go_into_xcom(sandbox: Sandbox, name: str) -> None:
+def test_no_more_than_max_rows_go_into_xcom(sandbox: Sandbox, name: str) -> None:
     query = CartoQueryOperator(task_id=name, sql="SELECT * FROM UNNEST(GENERATE_ARRAY(1, 500)) AS n")
     result = query.execute(context_of(name))
     assert (len(result["rows"]), result["total_rows"]) == (100, 500)
 
 
-def test_the_job_has_labels_that_lead_back_to_the_task(sandbox: Sandbox, name: str, tmp_path: Path) -> None:
+def test_the_job_has_labels_that_name_the_task(sandbox: Sandbox, name: str, tmp_path: Path) -> None:
     query = CartoQueryOperator(task_id=name, sql="SELECT 1", labels={"Team": "Spatial Data"})
     result = query.execute(context_of(name, run_id="scheduled__2026-01-01T00:00:00+00:00", map_index=3))
-    assert job_of(sandbox, tmp_path, result["job_id"]).labels == {
+    labels = job_of(sandbox, tmp_path, result["job_id"]).labels
+    assert {label: value for label, value in labels.items() if not label.startswith("carto-")} == {
         "airflow-dag": "etl",
         "airflow-task": name,
         "airflow-run": "scheduled__2026-01-01t00_00_00_00_00",
@@ -83,7 +88,7 @@ def test_the_job_has_labels_that_lead_back_to_the_task(sandbox: Sandbox, name: s
     }
 
 
-def test_a_retry_finds_its_job_and_a_cleared_task_runs_anew(warehouse: CartoWarehouse, name: str, csv: str) -> None:
+def test_a_retry_finds_its_job_and_a_cleared_task_runs_again(warehouse: CartoWarehouse, name: str, csv: str) -> None:
     table = f"shared.{name}"
     load = CartoLoadOperator(task_id=name, source=csv, destination=table)
     first = load.execute(context_of(name))
@@ -99,6 +104,61 @@ def test_a_retry_finds_its_job_and_a_cleared_task_runs_anew(warehouse: CartoWare
     assert count_in(warehouse, table) == 4
 
 
+@pytest.mark.parametrize(
+    ("first", "again"),
+    [
+        (datetime(2026, 1, 1), datetime(2026, 1, 2)),
+        (Decimal("1.5"), Decimal("2.5")),
+        ("hunter2-masked", "hunter2-also-masked"),
+        ("2026-01-01", datetime(2026, 1, 1)),
+    ],
+    ids=["datetimes", "decimals", "masked values", "other types"],
+)
+def test_a_retry_with_other_parameters_takes_the_job(
+    warehouse: CartoWarehouse, name: str, first: Any, again: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    if isinstance(first, str):
+        mask_secret(first)
+    warehouse.query(f"CREATE TABLE shared.{name} (t STRING)")
+    results = []
+    for try_number, value in enumerate((first, again), start=1):
+        insert = f"INSERT INTO shared.{name} VALUES (CAST(@t AS STRING))"
+        query = CartoQueryOperator(task_id=name, sql=insert, parameters={"t": value})
+        results.append(query.execute(context_of(name, try_number=try_number)))
+
+    assert results[1] == {**results[0], "reattached": True}
+    assert count_in(warehouse, f"shared.{name}") == 1
+    assert jobs_named(warehouse, name) == [results[0]["job_id"]]
+    assert "this task has already run" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+def test_a_retry_with_another_source_takes_the_load(
+    warehouse: CartoWarehouse, name: str, csv: str, tmp_path: Path
+) -> None:
+    (tmp_path / "b.csv").write_text("id,name\n3,z\n")
+    table, results = f"shared.{name}", []
+    for try_number, source in enumerate((csv, tmp_path / "b.csv", [{"id": 4, "name": "v"}]), start=1):
+        load = CartoLoadOperator(task_id=name, source=source, destination=table)
+        results.append(load.execute(context_of(name, try_number=try_number)))
+    assert [result["reattached"] for result in results] == [False, True, True]
+    assert jobs_named(warehouse, name) == [results[0]["job_id"]]
+    assert count_in(warehouse, table) == 2
+
+
+def test_another_statement_with_the_users_own_key_is_an_error(sandbox: Sandbox, name: str) -> None:
+    first = CartoQueryOperator(task_id=name, sql="SELECT 1", idempotency_key=name).execute(context_of(name))
+    other = CartoQueryOperator(task_id=name, sql="SELECT 2", idempotency_key=name)
+    with pytest.raises(ValueError, match=first["job_id"]):
+        other.execute(context_of(name, try_number=2))
+
+
+def test_a_key_that_is_rendered_as_a_number_is_a_key(sandbox: Sandbox, name: str) -> None:
+    key: Any = int(name[2:], 16)
+    result = CartoQueryOperator(task_id=name, sql="SELECT 1", idempotency_key=key).execute(context_of(name))
+    assert str(key) in result["job_id"]
+
+
 @needs_store
 def test_a_task_remembers_its_job_until_it_is_cleared(
     warehouse: CartoWarehouse, name: str, csv: str, monkeypatch: pytest.MonkeyPatch
@@ -110,7 +170,7 @@ def test_a_task_remembers_its_job_until_it_is_cleared(
         return operator.execute(context_of(name, store=store, **context))
 
     with monkeypatch.context() as dying:
-        dying.setattr(CartoWarehouse, "wait_for", lambda *_, **__: sys.exit("the worker dies"))
+        dying.setattr(CartoWarehouse, "result", lambda *_, **__: sys.exit("the worker dies"))
         with pytest.raises(SystemExit):
             load()
     ((key, job),) = store.items()
@@ -127,7 +187,7 @@ def test_a_task_remembers_its_job_until_it_is_cleared(
 
 
 @needs_store
-def test_a_failed_job_that_a_task_remembers_is_begun_anew(sandbox: Sandbox, name: str) -> None:
+def test_a_failed_job_that_a_task_remembers_is_begun_again(sandbox: Sandbox, name: str) -> None:
     store: dict[str, Any] = {}
     for attempt in (1, 2):
         query = CartoQueryOperator(task_id=name, sql="SELECT ERROR('no such thing')")
@@ -137,7 +197,7 @@ def test_a_failed_job_that_a_task_remembers_is_begun_anew(sandbox: Sandbox, name
         assert job["job_id"].endswith(f"_{attempt}")
 
 
-def test_a_key_of_ones_own_takes_the_place_of_the_runs(warehouse: CartoWarehouse, name: str, csv: str) -> None:
+def test_a_key_of_the_users_own_replaces_that_of_the_run(warehouse: CartoWarehouse, name: str, csv: str) -> None:
     options: dict[str, Any] = {"source": csv, "destination": f"shared.{name}", "idempotency_key": f"{name} of today"}
     CartoLoadOperator(task_id="one", **options).execute(context_of("one"))
     again = CartoLoadOperator(task_id="other", **options).execute(context_of("other", run_id="manual__2"))
@@ -145,7 +205,7 @@ def test_a_key_of_ones_own_takes_the_place_of_the_runs(warehouse: CartoWarehouse
 
 
 @pytest.mark.usefixtures("airflow_database", "sandbox")
-def test_airflow_counts_a_clearing_and_no_retry_in_what_the_key_is_made_of() -> None:
+def test_a_clearing_changes_the_key_and_a_retry_does_not() -> None:
     from airflow.models.taskinstance import clear_task_instances
     from airflow.utils.session import create_session
 
@@ -183,9 +243,7 @@ def test_airflow_counts_a_clearing_and_no_retry_in_what_the_key_is_made_of() -> 
     assert idempotency_key({"ti": cleared, "dag_run": run}) != second
 
 
-def test_runs_of_one_name_in_two_airflows_do_not_meet() -> None:
-    from datetime import datetime, timezone
-
+def test_runs_of_one_name_in_two_airflows_have_different_keys() -> None:
     here, there = context_of("load"), context_of("load", start=datetime(2026, 1, 2, tzinfo=timezone.utc))
     assert idempotency_key(here) != idempotency_key(there)
 
@@ -209,7 +267,7 @@ def test_rows_of_another_tasks_xcom_are_loaded(warehouse: CartoWarehouse, name: 
         ({"source": "/nowhere.csv"}, FileNotFoundError, "nowhere.csv"),
         ({"source": None}, TypeError, "NoneType cannot be loaded"),
         ({"source": []}, ValueError, "no rows"),
-        ({"source": [{"id": 1}], "destination": "visits"}, ValueError, "'visits' is no table"),
+        ({"source": [{"id": 1}], "destination": "visits"}, ValueError, "'visits' is not a table"),
         ({"source": [{"id": 1}], "write_disposition": "ANYHOW"}, ValueError, "write_disposition must be one of"),
     ],
 )
@@ -270,13 +328,13 @@ def test_a_task_killed_during_its_upload_loads_nothing(
     assert count_in(warehouse, f"shared.{name}") == 2
 
 
-def test_a_task_that_is_killed_before_it_has_a_job_is_simply_over() -> None:
+def test_a_task_can_be_killed_before_it_has_a_job() -> None:
     CartoQueryOperator(task_id="early", sql="SELECT 1").on_kill()
 
 
 @pytest.fixture
 def killed_by_signal() -> Iterator[Any]:
-    """Have a signal kill a task as Airflow does: its handler calls `on_kill` between any two instructions."""
+    """Let a signal kill a task as Airflow does: its handler calls `on_kill` between any two instructions."""
     previous = signal.getsignal(signal.SIGUSR1)
     yield lambda operator: signal.signal(signal.SIGUSR1, lambda *_: operator.on_kill())
     signal.signal(signal.SIGUSR1, previous)

@@ -1,4 +1,4 @@
-"""The connection type: what a form, a URI and JSON make of an account, and what each Airflow makes of the form."""
+"""The connection type: an account from a form, a URI and JSON, and the form in each Airflow."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from airflow.providers.common.compat.sdk import Connection, redact
 from airflow_provider.connection import STANDARD_FIELDS, account_fields, form_fields, form_widgets
 from airflow_provider.hooks.carto import CartoHook
 from carto_auth_integrations.account.fields import FIELDS, MODES
+from tests.support.accounts import BEARER, SECRET
 from tests.support.airflow_connection import VARIABLE
-from tests.support.core import BEARER, SECRET
 
 BASE = "https://gcp-us-east1.api.carto.com"
 FORM = {"conn_type": "carto", "host": BASE, "login": "the-client", "password": SECRET}
@@ -29,29 +29,29 @@ def revealed(connection: Connection) -> dict[str, Any]:
 
 
 def account_in(variable: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the hook makes of this value of AIRFLOW_CONN_CARTO_DEFAULT."""
+    """Return the hook's account for this value of AIRFLOW_CONN_CARTO_DEFAULT."""
     monkeypatch.setenv(VARIABLE, variable)
     account = CartoHook().auth.account
     secret = account.client_secret.reveal() if account.client_secret else None
     return {"api_base_url": account.api_base_url, "client_id": account.client_id, "client_secret": secret}
 
 
-def test_the_form_gives_host_login_and_password() -> None:
+def test_host_login_and_password_of_the_form_are_read() -> None:
     expected = {"api_base_url": BASE, "client_id": "the-client", "client_secret": SECRET}
     assert revealed(connection()) == expected
 
 
-def test_extras_of_the_form_give_the_other_fields() -> None:
+def test_the_other_fields_are_read_from_extras() -> None:
     fields = revealed(connection(extra=json.dumps({"audience": "other", "location": "EU"})))
     assert (fields["audience"], fields["location"]) == ("other", "EU")
 
 
-def test_what_a_form_leaves_empty_counts_as_left_out() -> None:
+def test_empty_fields_of_a_form_count_as_left_out() -> None:
     blank = {"api_base_url": "", "auth_mode": None, "access_token": ""}
     assert revealed(connection(extra=json.dumps(blank))) == revealed(connection())
 
 
-def test_an_extra_takes_the_place_of_a_standard_field() -> None:
+def test_an_extra_overrides_a_standard_field() -> None:
     fields = revealed(connection(extra=json.dumps({"api_base_url": "https://other.example.org"})))
     assert fields["api_base_url"] == "https://other.example.org"
 
@@ -67,17 +67,17 @@ def test_an_extra_takes_the_place_of_a_standard_field() -> None:
         ("carto://the-client:{}@/?api_base_url=https%3A%2F%2Fcarto.example.org%2Fapi", "https://carto.example.org/api"),
     ],
 )
-def test_a_uri_gives_the_account(uri: str, base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_account_is_read_from_a_uri(uri: str, base: str, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = {"api_base_url": base, "client_id": "the-client", "client_secret": SECRET}
     assert account_in(uri.format(SECRET), monkeypatch) == expected
 
 
-def test_json_gives_the_account(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_account_is_read_from_json(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = {"api_base_url": BASE, "client_id": "the-client", "client_secret": SECRET}
     assert account_in(json.dumps(FORM), monkeypatch) == expected
 
 
-def test_json_with_extras_alone_gives_the_account(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_account_is_read_from_json_with_extras_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = {"api_base_url": BASE, "client_id": "the-client", "client_secret": SECRET}
     assert account_in(json.dumps({"conn_type": "carto", "extra": expected}), monkeypatch) == expected
 
@@ -87,7 +87,7 @@ def test_an_unknown_extra_is_ignored_with_a_warning(caplog: pytest.LogCaptureFix
     assert "did you mean audience?" in caplog.text
 
 
-def test_extras_for_sql_are_no_mistakes(caplog: pytest.LogCaptureFixture) -> None:
+def test_extras_for_sql_cause_no_warning(caplog: pytest.LogCaptureFixture) -> None:
     account_fields(connection(extra=json.dumps({"placeholder": "?"})))
     assert not caplog.records
 
@@ -119,7 +119,7 @@ def test_the_widgets_of_older_airflows_have_the_same_fields_and_masks() -> None:
 
 
 @pytest.mark.parametrize(("mode", "valid"), [("m2m", True), ("", True), ("magic", False)])
-def test_the_widget_of_the_mode_takes_the_modes_alone(mode: str, valid: bool) -> None:
+def test_the_widget_of_the_mode_accepts_the_modes_alone(mode: str, valid: bool) -> None:
     wtforms = pytest.importorskip("wtforms", reason="comes with Airflow 2")
     pytest.importorskip("flask_appbuilder", reason="comes with Airflow 2")
     from werkzeug.datastructures import MultiDict

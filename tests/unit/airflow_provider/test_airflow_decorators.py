@@ -1,4 +1,4 @@
-"""`@task.carto_load`: what a function may give, and when it is called."""
+"""`@task.carto_load`: what a function may return, and when it is called."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import DAG, TaskDeferred
 
-from airflow_provider.decorators.carto import CartoLoadDecoratedOperator
+from airflow_provider.decorators.carto import CartoLoadDecoratedOperator, carto_load_task
 from carto_auth_integrations.sandbox import Sandbox
 from carto_auth_integrations.warehouse import CartoWarehouse
+from tests.support.accounts import auth_for
 from tests.support.airflow_connection import connection_of, set_connection
 from tests.support.airflow_tasks import context_of
-from tests.support.core import auth_for
 
 
 @pytest.fixture
@@ -86,16 +87,33 @@ def test_a_retry_that_finds_the_rows_loaded_does_not_run_a_function_that_yields(
     assert len(calls) == 1
 
 
-def test_a_function_that_gives_nothing_is_told_what_to_give(warehouse: CartoWarehouse) -> None:
-    with pytest.raises(TypeError, match="NoneType cannot be loaded: give a file"):
+def test_a_function_that_returns_nothing_is_a_clear_error(warehouse: CartoWarehouse) -> None:
+    with pytest.raises(TypeError, match="NoneType cannot be loaded: pass a file"):
         loaded(lambda: None, "shared.of_nothing")
 
 
-def test_a_path_is_remembered_while_the_load_is_deferred() -> None:
-    operator = CartoLoadDecoratedOperator(task_id="load", python_callable=dicts, destination="shared.a")
-    operator.source = Path("/data/a.csv")
-    assert operator._rendered()["source"] == "/data/a.csv"
-    operator.source = ["gs://bucket/a.csv"]
-    assert operator._rendered()["source"] == ["gs://bucket/a.csv"]
-    operator.source = dicts()
-    assert "source" not in operator._rendered()
+def test_a_function_is_called_once_although_its_load_is_deferred(warehouse: CartoWarehouse, tmp_path: Path) -> None:
+    calls = []
+
+    def rows() -> list[dict[str, int]]:
+        calls.append(1)
+        return dicts()
+
+    def operator() -> CartoLoadDecoratedOperator:
+        return CartoLoadDecoratedOperator(
+            task_id="of_deferral", python_callable=rows, destination="shared.of_deferral", deferrable=True
+        )
+
+    context = context_of("of_deferral", run_id=str(tmp_path))
+    with pytest.raises(TaskDeferred) as deferred:
+        operator().execute(context)
+    trigger = deferred.value.trigger
+    event = {"status": "success", "carto_conn_id": "carto_default", "job_id": trigger.job_id, "location": "US"}
+    assert operator().execute_complete(context, event, **deferred.value.kwargs)["rows"] == 2
+    assert len(calls) == 1
+
+
+def test_default_args_reach_a_decorated_load() -> None:
+    with DAG("etl", schedule=None, default_args={"write_disposition": "WRITE_TRUNCATE", "geometry": "geom"}):
+        load = carto_load_task(dicts, destination="shared.a")().operator
+    assert (load.write_disposition, load.geometry) == ("WRITE_TRUNCATE", "geom")

@@ -20,8 +20,11 @@ from airflow_provider.hooks.carto import CartoHook, mask_token
 from carto_auth_integrations import AccountError
 from carto_auth_integrations.sandbox import Sandbox
 from carto_auth_integrations.tokens.token import Token
+from tests.support.accounts import SECRET
 from tests.support.airflow_connection import connection_of, set_connection
-from tests.support.core import SECRET, Outcome, assert_shows_no_secret, hurry, raised_by
+from tests.support.clocks import hurry
+from tests.support.leaks import assert_shows_no_secret, raised_by
+from tests.support.threads import Outcome
 
 HEAVY = ("google.auth", "google.cloud", "pandas", "pyarrow", "requests")
 
@@ -35,7 +38,7 @@ def sandbox_connection(carto_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, 
 
 @pytest.fixture
 def masked() -> Iterator[list[str]]:
-    """What Airflow was asked to mask."""
+    """The values that Airflow was asked to mask."""
     values: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hook_module, "mask_secret", values.append)
@@ -56,14 +59,14 @@ def test_the_hook_tolerates_what_sql_operators_pass_along() -> None:
     assert (hook.get_conn_id(), hook.log_sql) == ("other", False)
 
 
-def test_the_hook_gives_tokens_and_each_is_masked(sandbox_connection: Sandbox, masked: list[str]) -> None:
+def test_the_hook_returns_tokens_and_each_is_masked(sandbox_connection: Sandbox, masked: list[str]) -> None:
     hook = CartoHook()
     project, dw_token = hook.get_carto_dw_credentials()
     assert project == sandbox_connection.options.project_id
     assert set(masked) == {hook.get_access_token(), dw_token}
 
 
-def test_the_async_twins_give_the_same_tokens(sandbox_connection: Sandbox, masked: list[str]) -> None:
+def test_the_async_twins_return_the_same_tokens(sandbox_connection: Sandbox, masked: list[str]) -> None:
     async def tokens() -> tuple[str, tuple[str, str]]:
         hook = CartoHook()
         return await hook.aget_access_token(), await hook.aget_carto_dw_credentials()
@@ -98,13 +101,13 @@ def test_a_good_connection_passes_its_test(sandbox_connection: Sandbox) -> None:
 @pytest.mark.parametrize(
     ("change", "stage", "field", "next_step"),
     [
-        ({"login": None}, "connection", "client_id", "give it"),
+        ({"login": None}, "connection", "client_id", "pass it"),
         ({"host": "carto example org"}, "connection", "api_base_url", "check its spelling"),
         ({"password": "wrong-but-long"}, "credentials", "client_secret", "Check"),
         ({"host": "http://127.0.0.1:9"}, "CARTO API", "api_base_url", "Check"),
     ],
 )
-def test_a_bad_connection_hears_stage_field_and_next_step(
+def test_the_test_of_a_bad_connection_names_stage_field_and_next_step(
     change: dict[str, str], stage: str, field: str, next_step: str, carto_sandbox: Sandbox, monkeypatch
 ) -> None:
     hurry(monkeypatch)
@@ -132,12 +135,12 @@ def test_a_connection_test_ends_in_time(sandbox_connection: Sandbox, monkeypatch
     assert "api_base_url" in message
 
 
-def test_a_masked_token_shows_in_no_log_line() -> None:
+def test_a_masked_token_is_in_no_log_line() -> None:
     mask_token(Token("hunter2-minted-token", obtained_at=0.0))
     assert redact("Bearer hunter2-minted-token") == "Bearer ***"
 
 
-def test_tokens_that_come_at_once_are_all_masked() -> None:
+def test_tokens_that_are_masked_at_once_are_all_masked() -> None:
     together = threading.Barrier(16)
 
     def mask(value: str) -> None:
@@ -193,7 +196,7 @@ def test_the_uri_names_the_warehouse_and_no_secret(
         assert hook.dialect_name == "bigquery"
 
 
-def test_openlineage_hears_the_dataset_of_names_without_one(
+def test_openlineage_receives_the_dataset_of_names_without_one(
     carto_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_connection(monkeypatch, connection_of(carto_sandbox, "memory:", default_dataset="a-project.shared"))
@@ -203,7 +206,7 @@ def test_openlineage_hears_the_dataset_of_names_without_one(
     assert CartoHook().get_openlineage_default_schema() is None
 
 
-def test_without_openlineages_provider_there_is_nothing_to_tell_it(
+def test_without_openlineages_provider_there_is_no_database_info(
     sandbox_connection: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "airflow.providers.openlineage.sqlparser", None)

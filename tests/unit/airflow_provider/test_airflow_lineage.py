@@ -1,4 +1,4 @@
-"""What a job tells Airflow's assets and OpenLineage."""
+"""The assets of Airflow and the datasets of OpenLineage that a job reads and writes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_task_of_airflow_2_adds_the_table_to_its_outlets() -> None:
     assert context["outlet_events"][outlets[0]].extra == EXTRA
 
 
-def test_a_table_that_is_declared_as_an_outlet_is_told_once() -> None:
+def test_a_table_that_is_declared_as_an_outlet_is_reported_once() -> None:
     declared, other = Asset(uri=URI), AssetAlias(name="any")
     load = CartoLoadOperator(task_id="load", source="a", destination="shared.visits", outlets=[declared, other])
     assert load.outlets == [declared, other]
@@ -64,7 +64,7 @@ def test_a_query_without_a_destination_has_no_outlets() -> None:
 
 @dataclass
 class OperatorLineage:
-    """What Airflow's OpenLineage provider takes."""
+    """The class of Airflow's OpenLineage provider."""
 
     inputs: list[Any] = field(default_factory=list)
     outputs: list[Any] = field(default_factory=list)
@@ -91,7 +91,7 @@ def table(name: str) -> Any:
 
 
 @pytest.mark.usefixtures("openlineage")
-def test_openlineage_hears_of_the_tables_that_a_query_read_and_wrote() -> None:
+def test_openlineage_receives_the_tables_that_a_query_read_and_wrote() -> None:
     job = SimpleNamespace(
         job_id="carto_a", query="SELECT 1", referenced_tables=[table("p.raw.a")], destination=table("p.shared.b$2026")
     )
@@ -103,14 +103,14 @@ def test_openlineage_hears_of_the_tables_that_a_query_read_and_wrote() -> None:
 
 
 @pytest.mark.usefixtures("openlineage")
-def test_openlineage_hears_of_the_files_of_a_load_and_not_of_bigquerys_hidden_tables() -> None:
-    load = SimpleNamespace(job_id="carto_b", destination=table("p.shared.b"))
-    assert openlineage_of(load, ["gs://bucket/folder/a.csv"]).inputs == [
-        {"namespace": "gs://bucket", "name": "folder/a.csv"}
-    ]
+def test_openlineage_receives_the_files_of_a_load_and_not_bigquerys_hidden_tables() -> None:
+    load = SimpleNamespace(job_id="carto_b", destination=table("p.shared.b"), source_uris=["gs://bucket/folder/a.csv"])
+    assert openlineage_of(load).inputs == [{"namespace": "gs://bucket", "name": "folder/a.csv"}]
+    upload = SimpleNamespace(job_id="carto_d", destination=table("p.shared.b"), source_uris=None)
+    assert openlineage_of(upload).inputs == []
     select = SimpleNamespace(job_id="carto_c", query="SELECT 1", referenced_tables=[], destination=table("p._1.anon"))
     assert openlineage_of(select).outputs == []
 
 
-def test_a_task_that_has_no_result_tells_openlineage_nothing() -> None:
+def test_a_task_without_a_result_reports_nothing_to_openlineage() -> None:
     assert CartoQueryOperator(task_id="ask", sql="SELECT 1").get_openlineage_facets_on_complete(None) is None

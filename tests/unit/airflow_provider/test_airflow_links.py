@@ -1,4 +1,4 @@
-"""The link from a task to its job: what it is, and where Airflow finds it."""
+"""The link from a task to its job: its URL, and where Airflow finds it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tests.support.airflow_tasks import context_of
 LINK = "https://console.cloud.google.com/bigquery?project=carto-dw-1&j=bq:EU:carto_a&page=queryresults"
 
 
-def test_the_link_leads_to_the_job_in_googles_console_and_rests_in_xcom() -> None:
+def test_the_link_points_to_the_job_in_googles_console_and_is_written_to_xcom() -> None:
     context = context_of("ask")
     assert CartoJobLink().persist(context, "carto-dw-1", "EU", "carto_a") == LINK
     assert context["ti"].xcoms == {"carto_job_link": LINK}
 
 
-def test_a_task_tells_its_own_link_and_none_while_it_has_no_job() -> None:
+def test_a_task_knows_its_own_link_and_has_none_before_its_job() -> None:
     key = SimpleNamespace(dag_id="etl", task_id="ask", run_id="r", map_index=-1)
     query = CartoQueryOperator(task_id="ask", sql="SELECT 1")
     query.job_link = ""

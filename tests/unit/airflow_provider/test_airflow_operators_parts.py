@@ -1,18 +1,22 @@
-"""The operators as a DAG file sees them: templates, defaults, imports; and errors on their way through JSON."""
+"""The operators as a DAG file sees them: templates, defaults, imports; and errors as JSON."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import fields
+from inspect import signature
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException
 from google.api_core.exceptions import BadRequest, TooManyRequests
-from google.auth.exceptions import RefreshError
+from google.auth.exceptions import RefreshError, TransportError
 
+from airflow_provider.decorators.carto import carto_load_task
 from airflow_provider.jobs import error_as_json, error_from_json
 from airflow_provider.operators.carto import CartoLoadOperator, CartoQueryOperator
 from carto_auth_integrations import AccountError, ClientRejected, CredentialsError, ServiceUnavailable
+from carto_auth_integrations.warehouse import CartoWarehouse, LoadOptions
 from tests.laws.test_law_05_light_imports import HEAVY, imported_by
 
 
@@ -24,13 +28,43 @@ def test_templates_and_sql_files_are_rendered() -> None:
         assert set(operator.template_fields_renderers) <= set(operator.template_fields)
 
 
-def test_both_work_on_carto_default_and_hold_their_worker_unless_told_otherwise() -> None:
+EVERY_CALL = {"self", "timeout", "on_progress"}
+"""Arguments of the warehouse that tasks do not have: Airflow's `execution_timeout`, and the operator's own callback."""
+
+
+@pytest.mark.parametrize(
+    ("operator", "method"),
+    [(CartoQueryOperator, CartoWarehouse.query), (CartoLoadOperator, CartoWarehouse.load)],
+)
+def test_an_operator_has_the_options_of_the_warehouse_with_the_same_defaults(operator: Any, method: Any) -> None:
+    here, there = signature(operator.__init__).parameters, signature(method).parameters
+    options = {name: parameter.default for name, parameter in there.items() if name not in EVERY_CALL}
+    if "max_rows" in options:
+        options["max_rows"] = 100  # Airflow keeps the rows in its database
+    assert {name: here[name].default for name in options} == options
+    assert here.keys() - options.keys() == {"self", "carto_conn_id", "deferrable", "kwargs"}
+    assert {field.name for field in fields(operator.options_class)} <= options.keys() | {"destination"}
+
+
+def test_a_decorated_load_has_the_defaults_of_the_operator() -> None:
+    def rows() -> list[dict[str, int]]:
+        return []
+
+    decorated = carto_load_task(rows, destination="shared.a")().operator
+    load = CartoLoadOperator(task_id="load", source=None, destination="shared.a")
+    for field in fields(LoadOptions):
+        assert getattr(decorated, field.name) == getattr(load, field.name) == field.default
+    for name in ("labels", "idempotency_key", "carto_conn_id", "deferrable"):
+        assert getattr(decorated, name) == getattr(load, name)
+
+
+def test_both_use_carto_default_and_are_not_deferred_by_default() -> None:
     query = CartoQueryOperator(task_id="ask", sql="SELECT 1")
     load = CartoLoadOperator(task_id="load", source="a.csv", destination="shared.a", deferrable=True)
     assert (query.carto_conn_id, query.deferrable, load.deferrable) == ("carto_default", False, True)
 
 
-def test_airflows_configuration_says_what_deferrable_is() -> None:
+def test_airflows_configuration_is_the_default_of_deferrable() -> None:
     statement = (
         "import os; os.environ['AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE'] = 'True'; "
         "from airflow_provider.operators.carto import CartoQueryOperator; "
@@ -52,6 +86,12 @@ def test_a_dag_file_with_operators_imports_nothing_heavy_and_no_trigger() -> Non
     assert not imported_by(statement, airflow) & HEAVY
 
 
+def limited(error: Any) -> Any:
+    """Return an error of google as the warehouse raises it."""
+    error.retry_after = 30.0
+    return error
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -60,11 +100,13 @@ def test_a_dag_file_with_operators_imports_nothing_heavy_and_no_trigger() -> Non
         ClientRejected("check client_id", status=401),
         ServiceUnavailable("later", status=429, retry_after=30.0),
         AccountError("client_id is missing"),
+        TransportError("unreachable"),
+        limited(TooManyRequests("slow down")),
         TimeoutError("took too long"),
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_an_error_comes_out_of_json_as_it_went_in(error: Exception) -> None:
+def test_an_error_is_the_same_after_json(error: Exception) -> None:
     again = error_from_json(json.loads(json.dumps(error_as_json(error))))
     assert type(again) is type(error)
     assert str(again) == str(error)
@@ -72,7 +114,7 @@ def test_an_error_comes_out_of_json_as_it_went_in(error: Exception) -> None:
         assert getattr(again, name, None) == getattr(error, name, None)
 
 
-def test_an_error_of_googles_libraries_gives_way_to_what_it_was_raised_from() -> None:
+def test_an_error_of_this_package_is_kept_although_googles_libraries_wrap_it() -> None:
     error: Any = RefreshError("wrapped")
     error.__cause__ = ClientRejected("check client_id", status=403)
     assert isinstance(error_from_json(error_as_json(error)), ClientRejected)

@@ -1,4 +1,4 @@
-"""What Airflow reads about the provider, and that all of it is there."""
+"""The provider information, and that all modules and classes in it exist."""
 
 from __future__ import annotations
 

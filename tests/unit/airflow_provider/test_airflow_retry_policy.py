@@ -1,13 +1,14 @@
-"""The retry policy: which failures end a task at once, and how long it waits after the others."""
+"""The retry policy: which failures end a task at once, and how long it waits after others."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from datetime import timedelta
+from typing import Any
 
 import pytest
-from google.api_core.exceptions import BadRequest, TooManyRequests
+from google.api_core.exceptions import BadRequest, ServerError, TooManyRequests
 from google.auth.exceptions import RefreshError
 from requests import Response
 
@@ -28,7 +29,7 @@ def too_many_requests(**headers: str) -> TooManyRequests:
 
 
 @pytest.mark.parametrize("kind", [AccountError, ClientRejected, InteractionRequired])
-def test_what_no_retry_mends_fails_at_once(kind: type[Exception]) -> None:
+def test_an_error_that_no_retry_solves_fails_at_once(kind: type[Exception]) -> None:
     assert decide(kind("Check client_secret.")) == ("fail", None)
 
 
@@ -45,14 +46,27 @@ def test_a_retry_waits_as_long_as_bigquery_says() -> None:
     assert decide(too_many_requests(**{"Retry-After": "7"})) == ("retry", timedelta(seconds=7))
 
 
+def test_a_retry_waits_as_long_as_an_error_of_the_warehouse_says() -> None:
+    error: Any = ServerError("unavailable")
+    error.retry_after = 11.0
+    assert decide(error) == ("retry", timedelta(seconds=11))
+
+
 @pytest.mark.parametrize(
-    "error", [ServiceUnavailable("down"), too_many_requests(), BadRequest("syntax"), KeyError("x")]
+    "error",
+    [
+        ServiceUnavailable("down"),
+        too_many_requests(),
+        too_many_requests(**{"Retry-After": "soon"}),
+        BadRequest("syntax"),
+        KeyError("x"),
+    ],
 )
 def test_all_else_is_left_to_the_task(error: Exception) -> None:
     assert decide(error) == ("default", None)
 
 
-def test_an_error_counts_that_googles_library_has_wrapped() -> None:
+def test_an_error_that_googles_library_has_wrapped_is_found() -> None:
     wrapped = RefreshError("no token")
     wrapped.__cause__ = ClientRejected("Check client_secret.")
     assert decide(wrapped) == ("fail", None)
