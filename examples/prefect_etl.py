@@ -24,7 +24,7 @@ SUM_UP = f"""
 
 
 def airport_rows() -> list[dict[str, Any]]:
-    """Give the airports as rows; the load calls this for each of its tries."""
+    """Return the airports as rows. The load calls this for each of its tries."""
     import airportsdata
 
     return [
@@ -41,7 +41,7 @@ def airport_rows() -> list[dict[str, Any]]:
 
 @flow(retries=1)
 def airports(block: str = "prod") -> int:
-    """Load the airports, then sum them up. A retry of the flow finds what its first try has done.
+    """Load the airports, then summarize them. A retry of the flow finds the jobs of the first try.
 
     Args:
         block: The name under which the CARTO credentials were saved.

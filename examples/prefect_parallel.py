@@ -1,4 +1,4 @@
-"""Parallel loads with Dask: the airports of each continent go into one table, from as many processes as there are.
+"""Parallel loads with Dask: the airports of all continents go into one table, from several processes.
 
 Needs `pip install prefect-dask`.
 """
@@ -18,7 +18,7 @@ WORKERS = 2
 
 @task
 def parts() -> list[list[dict[str, Any]]]:
-    """Give the airports in parts, by the continent of their time zone."""
+    """Return the airports in parts, by the continent of their time zone."""
     import airportsdata
 
     continents: dict[str, list[dict[str, Any]]] = {}
@@ -34,7 +34,7 @@ def parts() -> list[list[dict[str, Any]]]:
 
 @flow(retries=1, task_runner=DaskTaskRunner(cluster_kwargs={"n_workers": WORKERS, "threads_per_worker": 1}))
 def airports_in_parallel(block: str = "prod") -> int:
-    """Load all parts at once, each exactly once: a retry of the flow finds those that are there.
+    """Load all parts at once, each exactly once: a retry of the flow finds the jobs of the first try.
 
     Args:
         block: The name under which the CARTO credentials were saved. A name, not the block: no secret travels to Dask.

@@ -1,4 +1,4 @@
-"""The flow of `prefect_etl.py` on a schedule: this process stays, and starts a new one for each run."""
+"""The flow of `prefect_etl.py` on a schedule: this process keeps running, and starts a new one for each run."""
 
 from __future__ import annotations
 

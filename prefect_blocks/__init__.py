@@ -1,6 +1,6 @@
 """The Prefect blocks for CARTO, and tasks that query and load exactly once.
 
-The tasks load on first use: a flow that uses the blocks alone does not pay for them.
+The tasks are imported on first use: a flow that uses the blocks alone does not wait for them.
 """
 
 from __future__ import annotations

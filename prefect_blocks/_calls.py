@@ -1,66 +1,176 @@
-"""Which call of which run this is: the key under which a retry finds its job, the job's labels, and what it reads."""
+"""Calls of this package's tasks: the key by which a retry finds the job of a call, its labels, and what it reads."""
 
 from __future__ import annotations
 
-import json
-from hashlib import sha256
+from copy import copy
+from pathlib import PurePath
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from prefect import Task
 from prefect.context import FlowRunContext, TaskRunContext
+from prefect.task_runners import TaskRunner
+from prefect.utilities.callables import get_call_parameters
+from typing_extensions import ParamSpec, Self
 
-from carto_auth_integrations.account.account import sha256_of
+from carto_auth_integrations.warehouse.jobs import RunKey
+
+from ._digests import Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Any
+    from collections.abc import Iterator, Mapping
     from uuid import UUID
 
-DIGEST = 16
-"""Hexadecimal digits by which a call is told from the other calls of its run: 64 bits."""
-STREAM = "stream"
-"""What stands for rows that come once."""
+P = ParamSpec("P")
+R = TypeVar("R")
+
+DIGEST_LENGTH = 16
+"""Hexadecimal digits of the digest in a key: 64 bits make collisions in a run negligible."""
+SMALL = 20
+"""The most members of a list or mapping that is read when a call is counted: that happens in the flow's own thread."""
+CONTENT = ("sql", "parameters", "source", "destination")
+"""The arguments of the tasks that say what a call does."""
 
 _counting = Lock()
-_read_by: set[UUID] = set()
-"""The task runs that have begun to read rows which come only once; until the task run has ended well."""
+_begun: set[UUID] = set()
+"""The task runs that have begun to read an iterator, and have not succeeded yet."""
 
 
-def idempotency_key(kind: str, *what: Any) -> str | None:
-    """Name this call of a task: the same for each try of the task and of its flow run, and for no other call.
+class CountedTask(Task[P, R]):
+    """A task that counts its calls where the flow makes them, in the order of the flow's code.
 
-    The flow run keeps its id when it is tried again, but its tasks get new ones. So a call is known by what it does,
-    and of equal calls by how many there were before it in this try of the flow run. In another process than the flow's
-    (Dask, a process pool) nobody counts, and equal calls are one.
+    Prefect starts submitted calls in any order, and keeps nothing of a call between two tries of a flow run: the task
+    run's id and its `dynamic_key` are new in each.
+
+    Attributes:
+        position: Which call this is: of its group of similar calls, and its number in that group. Empty outside of a
+            flow run.
+    """
+
+    position: str = ""
+
+    if not TYPE_CHECKING:  # the types are those of Prefect's own methods
+
+        def __call__(self, *args: Any, return_state: bool = False, wait_for: Any = None, **kwargs: Any) -> Any:
+            task = self.counted(get_call_parameters(self.fn, args, kwargs))
+            return Task.__call__(task, *args, return_state=return_state, wait_for=wait_for, **kwargs)
+
+        def submit(self, *args: Any, return_state: bool = False, wait_for: Any = None, **kwargs: Any) -> Any:
+            task = self.counted(get_call_parameters(self.fn, args, kwargs))
+            return Task.submit(task, *args, return_state=return_state, wait_for=wait_for, **kwargs)
+
+        def map(self, *args: Any, return_state: bool = False, wait_for: Any = None, **kwargs: Any) -> Any:
+            context = FlowRunContext.get()
+            if context is None or kwargs.get("deferred"):
+                return super().map(*args, return_state=return_state, wait_for=wait_for, **kwargs)
+            kwargs.pop("deferred", None)
+            parameters = get_call_parameters(self.fn, args, kwargs, apply_defaults=False)
+            futures = _CountingRunner(context.task_runner).map(self, parameters, wait_for)
+            if not return_state:
+                return futures
+            futures.wait()
+            return [future.state for future in futures]
+
+        def with_options(self, **options: Any) -> Self:
+            task = super().with_options(**options)
+            task.__class__ = type(self)  # Prefect makes a plain Task
+            return task
+
+    def counted(self, parameters: Mapping[str, Any]) -> Self:
+        """Return a copy of this task for one call, with the position of that call."""
+        context = FlowRunContext.get()
+        if context is None or context.flow_run is None:
+            return self
+        digest = Digest(largest=SMALL)
+        _add_call(digest, self.fn.__name__, {name: parameters.get(name) for name in CONTENT})
+        group = digest.hexdigest()[:DIGEST_LENGTH]
+        task = copy(self)
+        with _counting:
+            task.position = f"{group}-{_next_number(context, group)}"
+        return task
+
+
+class _CountingRunner(TaskRunner[Any]):
+    """Passes the calls of a `map` on to a task runner, each with its position."""
+
+    def __init__(self, runner: TaskRunner[Any]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._runner = runner
+        self._started = True
+
+    def duplicate(self) -> Self:
+        """Return a runner of the same kind."""
+        return type(self)(self._runner)
+
+    def submit(  # type: ignore[override]  # Prefect's has overloads for sync and async tasks
+        self, task: CountedTask[Any, Any], parameters: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        """Submit a call."""
+        return self._runner.submit(task.counted(parameters), parameters, *args, **kwargs)
+
+
+def idempotency_key(kind: str, what: Mapping[str, Any]) -> RunKey | None:
+    """Return the key of this call of a task: the same for each try of the task and of its flow run, and for no other.
+
+    A flow run keeps its id when it is tried again, while its task runs get new ones. So a call is known by the digest
+    of what it does, and equal calls are counted: they are interchangeable, so the order in which they begin does not
+    matter. If the digest does not cover all content (see `Digest.exact`), it does, and the call is known by its
+    position in the flow as well. In another process than the flow's (Dask, a process pool) nobody counts equal calls,
+    and they are one.
 
     A subflow gets a new run when its parent is tried again, but keeps the parent's task run that stands for it.
 
     Args:
         kind: `query` or `load`.
-        what: What it does, with a stable `repr`.
+        what: What the call does.
 
     Returns:
-        The key; None outside of a task run of this package's own: another task may make equal calls of its own accord.
+        The key; None outside of a run of this package's tasks: another task may make equal calls intentionally.
     """
     task_context, context = TaskRunContext.get(), FlowRunContext.get()
-    if task_context is None or task_context.task.fn.__module__.partition(".")[0] != __package__:
+    if task_context is None or not isinstance(task_context.task, CountedTask):
         return None
     task_run = task_context.task_run
     if context is None or context.flow_run is None:
-        return f"{kind}-{task_run.id}"
-    run = context.flow_run.parent_task_run_id or context.flow_run.id
-    digest = sha256_of(json.dumps([kind, *map(repr, what)]))[:DIGEST]
-    # Kept where Prefect counts the calls of its own: what lives exactly as long as this try of the flow run does.
-    keys, own, calls = context.task_run_dynamic_keys, f"carto/{task_run.id}", f"carto/{digest}"
-    with _counting:
-        if own not in keys:  # else this is another try of the task, whatever its arguments have become
-            number = 0 if context.detached else int(keys.get(calls, 0))
-            keys[own], keys[calls] = f"{kind}-{run}-{digest}-{number}", number + 1
-        return str(keys[own])
+        return RunKey(f"{kind}-{task_run.id}")
+    # Kept where Prefect counts its own calls: this lives exactly as long as one try of the flow run.
+    keys, own = context.task_run_dynamic_keys, f"carto/{task_run.id}"
+    if own not in keys:  # else this is another try of the task, and its arguments may have changed
+        digest = Digest()
+        _add_call(digest, kind, what)
+        group, _, position = task_context.task.position.rpartition("-")
+        if digest.exact or not group:
+            with _counting:
+                name = digest.hexdigest()
+                position = "0" if context.detached else str(_next_number(context, name))
+        else:
+            digest.add(group)
+            name = digest.hexdigest()
+        run = context.flow_run.parent_task_run_id or context.flow_run.id
+        keys[own] = f"{kind}-{run}-{name[:DIGEST_LENGTH]}-{position}"
+    return RunKey(keys[own])
+
+
+def _add_call(digest: Digest, kind: str, what: Mapping[str, Any]) -> None:
+    digest.add(kind)
+    for name, value in sorted(what.items()):
+        digest.add(name)
+        if name == "source" and isinstance(value, str) and not value.startswith("gs://"):
+            digest.add(PurePath(value))
+        else:
+            digest.add(value)
+
+
+def _next_number(context: FlowRunContext, name: str) -> int:
+    """Return how many calls of that name there were before in this try of the flow run."""
+    keys, counter = context.task_run_dynamic_keys, f"carto/{name}"
+    number = int(keys.get(counter, 0))
+    keys[counter] = number + 1
+    return number
 
 
 def run_labels() -> dict[str, str]:
-    """Give the labels by which a job is found in BigQuery's own lists, and its cost in the bill."""
+    """Return the labels by which a job is found in BigQuery's lists of jobs, and its cost in the bill."""
     task_context, flow_context = TaskRunContext.get(), FlowRunContext.get()
     if task_context is None:
         return {}
@@ -74,127 +184,37 @@ def run_labels() -> dict[str, str]:
     return labels
 
 
-def identity_of(source: Any) -> str:
-    """Tell a source of rows from others: a file by its place, rows in memory by their content, a function by its code.
-
-    Rows that come once have nothing to be told apart by.
-    """
-    from carto_auth_integrations.warehouse.loads import IN_MEMORY
-    from carto_auth_integrations.warehouse.loads import identity_of as place_of
-
-    if _comes_once(source):
-        return STREAM
-    if callable(source):
-        return _digest_of_function(source)
-    place = place_of(source)
-    return place if place != IN_MEMORY else _digest_of(source)
-
-
 def readable_source(source: Any) -> Any:
-    """Give what a try of the task reads: rows that an earlier try has begun to read are gone, and that is an error.
+    """Return what this try of the task reads.
 
     Args:
-        source: What is to be loaded, or a function that gives it, which is called for each try.
+        source: What is to be loaded, or a function that returns it, which is called for each try.
     """
     if callable(source):
         return source()
     context = TaskRunContext.get()
-    return _RowsOnce(source, context.task_run.id) if context and _comes_once(source) else source
+    return _OneTry(source, context.task_run.id) if context and hasattr(source, "__next__") else source
 
 
 def forget_source() -> None:
-    """Say that this task run has ended well, and tries nothing again."""
+    """Note that this task run has succeeded: there will be no other try."""
     context = TaskRunContext.get()
     if context:
-        _read_by.discard(context.task_run.id)
+        _begun.discard(context.task_run.id)
 
 
-class _RowsOnce:
-    """Rows that can be read once, by one try of one task run.
+class _OneTry:
+    """An iterator that one try of a task run can read; loading the rest of it in another would leave out rows."""
 
-    Loading what is left of them would leave out rows in silence.
-    """
-
-    def __init__(self, rows: Any, task_run: UUID) -> None:
+    def __init__(self, rows: Iterator[Any], task_run: UUID) -> None:
         self._rows = rows
         self._task_run = task_run
 
     def __iter__(self) -> Iterator[Any]:
-        if self._task_run in _read_by:
+        if self._task_run in _begun:
             raise ValueError(
-                "An earlier try of this task has begun to read these rows, and they come only once: give a function "
-                "that makes them, a file or a frame."
+                "An earlier try of this task has begun to read this iterator, which can be read only once: pass a "
+                "function that returns the rows, a file or a frame."
             )
-        _read_by.add(self._task_run)
+        _begun.add(self._task_run)
         return iter(self._rows)
-
-
-def _comes_once(source: Any) -> bool:
-    return hasattr(source, "__next__")
-
-
-def _digest_of_function(function: Any) -> str:
-    """Give a digest of a function with all it holds, such as the arguments of a `partial`."""
-    import cloudpickle  # type: ignore[import-untyped]  # it has no types
-
-    try:
-        pickled = cloudpickle.dumps(function)
-    except Exception:  # it holds a lock or the like: whatever its class raises for that
-        pickled = repr((function.__module__, function.__qualname__)).encode()
-    return sha256(pickled).hexdigest()[:DIGEST]
-
-
-def _digest_of(source: Any) -> str:
-    digest = sha256()
-    if hasattr(source, "to_batches"):  # of Arrow, whose stream format is the same for the same rows
-        _write_arrow(source, digest)
-    elif hasattr(source, "iloc"):
-        _write_frame(source, digest)
-    else:
-        _write_pickle(source, digest)
-    return digest.hexdigest()[:DIGEST]
-
-
-def _write_arrow(table: Any, digest: Any) -> None:
-    import pyarrow
-
-    with pyarrow.ipc.new_stream(pyarrow.PythonFile(_Sink(digest), "w"), table.schema) as stream:
-        stream.write_table(table)
-
-
-def _write_frame(frame: Any, digest: Any) -> None:
-    import pandas
-
-    digest.update(repr(list(frame.columns)).encode())
-    try:
-        digest.update(pandas.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
-    except TypeError:  # cells that hold lists and the like
-        _write_pickle(frame, digest)
-
-
-def _write_pickle(value: Any, digest: Any) -> None:
-    """Take a value's pickle into a digest, without ever having it whole in memory."""
-    import pickle
-
-    pickler = pickle.Pickler(_Sink(digest), protocol=pickle.DEFAULT_PROTOCOL)
-    pickler.fast = True  # the same for equal values, whether or not parts of them are the same object
-    pickler.dump(value)
-
-
-class _Sink:
-    """A file that keeps of what is written to it a digest alone."""
-
-    closed = False
-
-    def __init__(self, digest: Any) -> None:
-        self._digest = digest
-
-    def write(self, data: Any) -> int:
-        self._digest.update(data)
-        return len(data)
-
-    def flush(self) -> None:
-        """Have nothing to do: there is no buffer."""
-
-    def close(self) -> None:
-        """Have nothing to do: there is no file."""

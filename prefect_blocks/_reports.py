@@ -1,4 +1,4 @@
-"""What a load leaves in Prefect: an asset's materialization, a table, and how far it is while it takes long."""
+"""Reports of a load in Prefect: an asset's materialization, a table artifact, and a progress artifact if it is long."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ if TYPE_CHECKING:
     from carto_auth_integrations.warehouse import JobProgress, LoadResult
 
 PROGRESS_AFTER = 5.0
-"""Seconds after which a load counts as long: most have ended by then, and nobody looks at their progress."""
+"""Seconds after which the progress of a load is shown: most have ended by then."""
 PROGRESS_EVERY = 2.0
-"""Seconds between two updates, however often the load tells how far it is."""
+"""Seconds between two updates, however often the load reports its progress."""
 UPLOAD_SHARE = 90.0
-"""Per cent that an upload counts for: how far its job is BigQuery does not say, and most take less time than it."""
+"""Share of the upload in the progress, in per cent: BigQuery reports none for the job, which is usually shorter."""
 DONE = 100.0
 _NOT_IN_KEYS = re.compile(r"[^a-z0-9]+")
 
 
 class LoadReport:
-    """Reports a load while a `with` block makes it, and what it came to when the block ends.
+    """Reports a load that happens in a `with` block: its progress, and its result when the block ends.
 
-    Outside of a task run there is nobody to report to.
+    Outside of a task run nothing is reported.
 
     Args:
         destination: The table that is loaded.
         asset: Whether the load is the materialization of an asset.
-        table_artifact: Whether it leaves a table of rows, bytes, job and duration.
-        progress_artifact: Whether it shows how far it is when it takes long.
+        table_artifact: Whether rows, bytes, job and duration are written to a table artifact.
+        progress_artifact: Whether the progress is shown if the load is long.
 
     Attributes:
-        result: What the load came to; the block sets it.
-        on_progress: What the load is to call; None if nobody looks.
+        result: The result of the load; the `with` block sets it.
+        on_progress: The callback for the load; None if its progress is not shown.
     """
 
     def __init__(self, destination: str, *, asset: bool, table_artifact: bool, progress_artifact: bool) -> None:
@@ -61,7 +61,7 @@ class LoadReport:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Report; on a thread of its own, since this one may be an async flow's, whose loop is running."""
+        """Report, on another thread: in an async flow, this one already runs an event loop."""
         with ThreadPoolExecutor(1, thread_name_prefix="carto-report") as thread:
             thread.submit(copy_context().run, asyncio.run, self.__aexit__()).result()
 
@@ -79,13 +79,13 @@ class LoadReport:
 
 
 def materialize(result: LoadResult, seconds: float) -> None:
-    """Tell Prefect that the running task has written a table; it emits the event when the task has ended well.
+    """Add a table to the assets of the running task. Prefect emits the event when the task has succeeded.
 
-    This is what `@materialize` does with assets that are known beforehand, and so takes part in the lineage as they do:
-    whatever the task depended on, and whatever takes its result, is related to the table.
+    `@materialize` does the same for assets that are known before the task runs. So the table is part of the lineage:
+    it is related to what the task depends on, and to what uses its result.
 
     Args:
-        result: What the load came to.
+        result: The result of the load.
         seconds: How long it took.
     """
     context = AssetContext.get()
@@ -100,15 +100,15 @@ def materialize(result: LoadResult, seconds: float) -> None:
 
 
 def asset_key(table: str) -> str:
-    """Give a table, `project.dataset.table`, as an asset: `bigquery://project/dataset/table`."""
-    return asset_uri(table).replace(" ", "_")  # Prefect takes no blanks
+    """Return the key of the asset of a table: `bigquery://project/dataset/table` for `project.dataset.table`."""
+    return asset_uri(table).replace(" ", "_")  # Prefect accepts no blanks
 
 
 async def acreate_table(result: LoadResult, seconds: float) -> None:
-    """Leave rows, bytes, job and duration of a load as a table artifact.
+    """Write rows, bytes, job and duration of a load to a table artifact.
 
     Args:
-        result: What the load came to.
+        result: The result of the load.
         seconds: How long it took.
     """
     row = {
@@ -121,19 +121,19 @@ async def acreate_table(result: LoadResult, seconds: float) -> None:
     }
     try:
         await acreate_table_artifact([row], key=artifact_key(result.destination), description=f"`{result.destination}`")
-    except Exception as error:  # the rows are there: a load does not fail for want of its report
+    except Exception as error:  # a load does not fail because of its report
         _warn(error)
 
 
 def artifact_key(table: str) -> str:
-    """Give the key under which Prefect keeps the reports of all loads of a table."""
+    """Return the key under which Prefect keeps the reports of all loads of a table."""
     return f"carto-load-{_NOT_IN_KEYS.sub('-', table.lower()).strip('-')}"
 
 
 class ProgressReport:
-    """Shows how far a load is, as a progress artifact that appears when the load takes long.
+    """Shows the progress of a load as an artifact, which appears if the load is long.
 
-    Prefect's server is asked on a thread of its own, one request at a time: neither the upload nor an event loop waits.
+    Requests to Prefect's server run on another thread, one at a time: neither the upload nor an event loop waits.
 
     Args:
         destination: The table that is loaded.
@@ -141,51 +141,51 @@ class ProgressReport:
 
     def __init__(self, destination: str) -> None:
         self._destination = destination
-        self._context = copy_context()  # says whose artifact it is
+        self._context = copy_context()  # the artifact belongs to this task run
         self._began = self._sent = time.monotonic()
         self._thread: ThreadPoolExecutor | None = None
         self._last: Future[None] | None = None
         self._artifact: UUID | None = None
 
     def __call__(self, progress: JobProgress) -> None:
-        """Take note of how far the load is, and pass it on if it is time to."""
+        """Send the progress, if the last update was long enough ago."""
         now = time.monotonic()
         if now - self._began < PROGRESS_AFTER or now - self._sent < PROGRESS_EVERY:
             return
         if self._last is None or self._last.done():
             self._sent = now
-            self._pass_on(per_cent(progress))
+            self._send(per_cent(progress))
 
     def finish(self, *, succeeded: bool) -> None:
-        """End the report; returns when the last update is through.
+        """Send the last update, and wait for it.
 
         Args:
-            succeeded: Whether all was loaded; if not, the report stays where it is.
+            succeeded: Whether the load succeeded; if not, the progress stays as it is.
         """
         if self._thread is None:
             return
         if succeeded:
-            self._pass_on(DONE)
+            self._send(DONE)
         self._thread.shutdown()
 
-    def _pass_on(self, value: float) -> None:
+    def _send(self, value: float) -> None:
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="carto-progress")
-        self._last = self._thread.submit(self._context.run, asyncio.run, self._asend(value))
+        self._last = self._thread.submit(self._context.run, asyncio.run, self._arequest(value))
 
-    async def _asend(self, value: float) -> None:
+    async def _arequest(self, value: float) -> None:
         try:
             if self._artifact is None:
                 key, text = f"{artifact_key(self._destination)}-progress", f"Load of `{self._destination}`"
                 self._artifact = await acreate_progress_artifact(value, key=key, description=text)
             else:
                 await aupdate_progress_artifact(self._artifact, value)
-        except Exception as error:  # a load does not fail for want of its report
+        except Exception as error:  # a load does not fail because of its report
             _warn(error)
 
 
 def per_cent(progress: JobProgress) -> float:
-    """Give how far a load is: its upload first, then its job, of which BigQuery says nothing before its end."""
+    """Return the progress of a load in per cent: of its upload, then of its job, for which BigQuery reports none."""
     if progress.state == "DONE":
         return DONE
     if progress.state == UPLOADING:

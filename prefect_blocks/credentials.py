@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def _field(name: str) -> Any:
-    """Describe a field as the core does; every field is optional, so that documents saved today load for ever."""
+    """Return a field with the core's description. All are optional, so that documents of any release can be loaded."""
     return Field(
         default=None,
         title=title_of(name),
@@ -35,14 +35,14 @@ def _field(name: str) -> Any:
 
 
 class CartoCredentials(CredentialsBlock):
-    """A CARTO account: gives access tokens and BigQuery clients for the CARTO Data Warehouse.
+    """A CARTO account: access tokens and BigQuery clients for the CARTO Data Warehouse.
 
-    What is left empty comes from the environment of the flow (`CARTO_` and the field's name in capitals), then from
-    the default. Making or loading a block asks nobody; the first token does.
+    Empty fields come from the environment of the flow (`CARTO_` and the field's name in capitals), then from the
+    default. Creating or loading a block makes no request; the first token does.
 
-    A block travels to process pools and to Dask, and asks for tokens there as it does here. Its pickle holds no token,
-    but the client secret, as that of every Prefect block does: there is nowhere else for the other process to have it
-    from. Where pickles are kept, hand on the block's name, and load it there.
+    A block can be pickled, for process pools and Dask, and works there as well. Its pickle holds no token, but the
+    client secret, like that of every Prefect block: the other process has no other source for it. Where pickles are
+    stored, pass the name of the block instead, and load it there.
 
     Example:
         Load stored credentials and query the CARTO Data Warehouse:
@@ -59,10 +59,10 @@ class CartoCredentials(CredentialsBlock):
     _block_type_slug = "carto-credentials"
     _documentation_url = DOCUMENTATION_URL
     _logo_url = LOGO_URL
-    # Prefect's pages would break the docstring's lines where they end here.
+    # Taken from the docstring, Prefect's pages would show it with its line breaks.
     _description = (
-        "A CARTO account: gives access tokens and BigQuery clients for the CARTO Data Warehouse. "
-        "What is left empty comes from the environment of the flow, then from the default."
+        "A CARTO account: access tokens and BigQuery clients for the CARTO Data Warehouse. "
+        "Empty fields come from the environment of the flow, then from the default."
     )
 
     # A ValidationError shows its whole input otherwise, the client secret included.
@@ -84,7 +84,7 @@ class CartoCredentials(CredentialsBlock):
 
     @classmethod
     def __dispatch_key__(cls) -> str:
-        """Say under which name Prefect finds the class; it would make the whole schema to come to the same name."""
+        """Return the name under which Prefect finds the class; Prefect builds the whole schema for the same name."""
         return cls.get_block_type_slug()
 
     @model_validator(mode="before")
@@ -95,21 +95,21 @@ class CartoCredentials(CredentialsBlock):
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Self:
-        """Make a block of a CARTO credentials file, complete in itself: save it, and no flow needs the file.
+        """Return a block with the content of a CARTO credentials file: once it is saved, no flow needs the file.
 
         Args:
             path: Path of the file: JSON with `api_base_url`, `client_id`, `client_secret`, and any other field of the
                 account. What it leaves out comes from the environment now, then from the default.
 
         Raises:
-            AccountError: If the file is not there (a `FileNotFoundError`) or not what it should be (an
-                `AttributeError` or `ValueError`); the message names file and field.
+            AccountError: If the file does not exist (a `FileNotFoundError`) or is invalid (an `AttributeError` or
+                `ValueError`); the message names file and field.
         """
         return cls._of(CartoAccount.from_file(path))
 
     @classmethod
     def from_env(cls) -> Self:
-        """Make a block of the environment (`CARTO_CLIENT_ID` …), complete in itself.
+        """Return a block with the account of the environment: `CARTO_CLIENT_ID` and so on.
 
         Raises:
             AccountError: If a variable is missing or malformed.
@@ -118,56 +118,55 @@ class CartoCredentials(CredentialsBlock):
 
     @classmethod
     def _of(cls, account: CartoAccount) -> Self:
-        return cls(**{name: _wrapped(name, getattr(account, name)) for name in FIELDS})
+        return cls(**{name: _block_value(name, getattr(account, name)) for name in FIELDS})
 
     def get_client(self) -> CartoAuth:
-        """Give the account's `CartoAuth`. All of one account share their tokens, so it is cheap to ask for again.
+        """Return the account's `CartoAuth`. All objects of one account share their tokens, so this is cheap.
 
         Raises:
             AccountError: If a field is missing or malformed.
         """
-        return CartoAuth.from_mapping({name: _bare(name, getattr(self, name)) for name in FIELDS})
+        return CartoAuth.from_mapping({name: _core_value(name, getattr(self, name)) for name in FIELDS})
 
     def get_access_token(self) -> str:
-        """Give a valid CARTO access token.
+        """Return a valid CARTO access token.
 
         Raises:
-            CredentialsError: If there is none to be had; the kind says why.
+            CredentialsError: If none can be obtained; its class says why.
         """
         return self.get_client().get_access_token()
 
     def get_carto_dw_credentials(self) -> tuple[str, str]:
-        """Give the BigQuery project of the CARTO Data Warehouse and a valid token for it.
+        """Return the BigQuery project of the CARTO Data Warehouse and a valid token for it.
 
         Raises:
-            CredentialsError: If CARTO gives none; the kind says why.
+            CredentialsError: If CARTO returns none; its class says why.
         """
         return self.get_client().get_carto_dw_credentials()
 
     def get_carto_dw_client(self, **options: Any) -> bigquery.Client:
-        """Give a BigQuery client for the CARTO Data Warehouse that outlives its tokens.
+        """Return a BigQuery client for the CARTO Data Warehouse that outlives its tokens.
 
         Args:
             options: Further options of `google.cloud.bigquery.Client`, such as `location`.
 
         Raises:
-            CredentialsError: If CARTO gives no DW token; the kind says why.
+            CredentialsError: If CARTO returns no DW token; its class says why.
         """
         return self.get_client().get_carto_dw_client(**options)
 
     def get_carto_warehouse(self) -> CartoWarehouse:
-        """Give the CARTO Data Warehouse as queries and loads that happen exactly once."""
+        """Return the CARTO Data Warehouse: queries and loads that happen exactly once."""
         return self.get_client().warehouse()
 
     def check(self, *, timeout: float = 30.0) -> list[CheckResult]:
-        """Check the account stage by stage: credentials, CARTO API, DW token, SELECT 1; stop after the first failure.
+        """Check the account stage by stage: credentials, CARTO API, DW token, SELECT 1. Stop at the first failure.
 
         Args:
             timeout: Seconds for all stages together.
 
         Returns:
-            A result per stage, which `print` gives as a line. A stage that fails raises nothing: its result carries
-            the error.
+            A result per stage, which prints as a line. A stage that fails raises nothing: its result holds the error.
 
         Raises:
             AccountError: If a field is missing or malformed.
@@ -179,27 +178,27 @@ class CartoCredentials(CredentialsBlock):
         return await self.get_client().acheck(timeout=timeout)
 
     async def aget_access_token(self) -> str:
-        """Give a valid CARTO access token, like `get_access_token`, without holding the event loop."""
+        """Return a valid CARTO access token, like `get_access_token`, without holding the event loop."""
         return await self.get_client().aget_access_token()
 
     async def aget_carto_dw_credentials(self) -> tuple[str, str]:
-        """Give project and token, like `get_carto_dw_credentials`, without holding the event loop."""
+        """Return project and token, like `get_carto_dw_credentials`, without holding the event loop."""
         return await self.get_client().aget_carto_dw_credentials()
 
     async def aget_carto_dw_client(self, **options: Any) -> bigquery.Client:
-        """Give a BigQuery client, like `get_carto_dw_client`, without holding the event loop."""
+        """Return a BigQuery client, like `get_carto_dw_client`, without holding the event loop."""
         return await self.get_client().aget_carto_dw_client(**options)
 
 
-def _bare(name: str, value: Any) -> Any:
-    """Take a field out of its wrapping; a secret goes straight into the core's own."""
+def _core_value(name: str, value: Any) -> Any:
+    """Return the value of a field for the core; a secret as the core's `Secret`."""
     if not isinstance(value, SecretStr):
         return value
     text = value.get_secret_value()
     return Secret(text) if FIELDS[name].kind == "secret" and text else text
 
 
-def _wrapped(name: str, value: Any) -> Any:
-    """Take a field out of the core's wrapping into Prefect's."""
+def _block_value(name: str, value: Any) -> Any:
+    """Return the core's value of a field for a block; a secret as a `SecretStr`."""
     text = value.reveal() if isinstance(value, Secret) else value
     return SecretStr(text) if text and FIELDS[name].kind in ("secret", "store") else text

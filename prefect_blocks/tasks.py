@@ -5,196 +5,208 @@ from __future__ import annotations
 from asyncio import to_thread
 from typing import TYPE_CHECKING, Any
 
-from prefect import task
 from prefect.blocks.core import Block
 from prefect.cache_policies import NO_CACHE
 from prefect.context import TaskRunContext
 from prefect.logging import get_run_logger
 
+from carto_auth_integrations.errors import is_transient
+from carto_auth_integrations.warehouse.options import MAX_ROWS, LoadOptions, QueryOptions
 from carto_auth_integrations.warehouse.results import LoadResult, QueryResult, plain_result
-from carto_auth_integrations.warehouse.warehouse import MAX_ROWS
 
 from . import _calls, _reports
 from .credentials import CartoCredentials
 from .warehouse import CartoDataWarehouse
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from typing import TypeAlias
 
     from prefect import Task
     from prefect.client.schemas.objects import State, TaskRun
+    from typing_extensions import Unpack
+
+    from carto_auth_integrations.warehouse.jobs import RunKey
+    from carto_auth_integrations.warehouse.options import LoadKeywords, Parameters, QueryKeywords
 
     Warehouse: TypeAlias = CartoDataWarehouse | CartoCredentials | str
 
 RETRIES = 3
-RETRY_DELAYS = [10, 60, 300]
-"""Seconds before each further try: a short outage costs little, and a long one, of minutes, is outlived."""
+RETRY_DELAYS: list[float] = [10, 60, 300]
+"""Seconds before each further try: short for a brief outage, and long enough in total for one of some minutes."""
 RETRY_JITTER = 0.3
-"""By how much a delay may be longer, so that a fleet does not come back as one."""
+"""Share by which a delay may be longer, so that many runs do not come back at once."""
 
 
 def retry_if_transient(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001  # Prefect's
-    """Tell whether a failed task is worth another try: for any task that works with CARTO, as `retry_condition_fn`.
+    """Whether a failed task may succeed if it is tried again: a `retry_condition_fn` for any task that uses CARTO.
 
     Args:
         task: The task.
         task_run: Its run.
         state: How the run ended; its data is what the task raised.
     """
-    from carto_auth_integrations.warehouse.transient import is_transient
-
     return isinstance(state.data, BaseException) and is_transient(state.data)
 
 
-_OPTIONS: dict[str, Any] = {
-    "retries": RETRIES,
-    "retry_delay_seconds": RETRY_DELAYS,
-    "retry_jitter_factor": RETRY_JITTER,
-    "retry_condition_fn": retry_if_transient,
-    # A block holds a secret: it is part of no cache key, and what a task gives is not written anywhere unasked.
-    "cache_policy": NO_CACHE,
-    "persist_result": False,
-}
+def _task(name: str) -> Callable[[Callable[_calls.P, _calls.R]], Task[_calls.P, _calls.R]]:
+    """Return a decorator that makes a function a task."""
+
+    def task_of(function: Callable[_calls.P, _calls.R]) -> Task[_calls.P, _calls.R]:
+        return _calls.CountedTask(
+            function,
+            name=name,
+            retries=RETRIES,
+            retry_delay_seconds=RETRY_DELAYS,
+            retry_jitter_factor=RETRY_JITTER,
+            retry_condition_fn=retry_if_transient,
+            # A block holds a secret: it is part of no cache key, and no result is stored unless a flow asks for it.
+            cache_policy=NO_CACHE,
+            persist_result=False,
+        )
+
+    return task_of
 
 
-@task(name="carto-query", **_OPTIONS)
+@_task("carto-query")
 def carto_query(
-    warehouse: Warehouse,
-    sql: str,
-    parameters: Mapping[str, Any] | Sequence[Any] | None = None,
-    *,
-    idempotency_key: str | None = None,
-    labels: Mapping[str, str] | None = None,
-    max_rows: int = MAX_ROWS,
-    **options: Any,
+    warehouse: Warehouse, sql: str, parameters: Parameters | None = None, **options: Unpack[QueryKeywords]
 ) -> dict[str, Any]:
-    """Run a query, once in a run of a flow: a retry of the task or of the flow finds the job of the try before.
+    """Run a query, once in a run of a flow: a retry of the task or of the flow finds the job of an earlier try.
 
     Transient failures are tried again, others are not. In another process than the flow's, as with Dask, two calls of
-    the same statement and parameters in one run are one query; where that is not meant, give each a key.
+    the same statement and parameters in one run are one query, unless each has an `idempotency_key`.
 
     Args:
         warehouse: A `CartoDataWarehouse`, `CartoCredentials`, or the name of saved credentials (`prod`, or
-            `carto-data-warehouse/prod` for a warehouse). A name keeps the secret out of whatever carries the task.
+            `carto-data-warehouse/prod` for a warehouse). With a name, no secret travels with the task.
         sql: The statement or script.
         parameters: Values for `@name` (a mapping) or `?` (a sequence).
-        idempotency_key: Names this query among all; left out, it is made of the flow run and of what is done.
-        labels: Labels for the job beside those of the flow, the task and their runs.
-        max_rows: How many rows come back in the result.
-        options: Further options of `CartoWarehouse.query`: `destination`, `write_disposition`, `timeout`.
+        options: Options of `CartoWarehouse.query`: `destination`, `write_disposition`, `max_rows`, `timeout`,
+            `on_progress`; `labels` beside those of the flow, the task and their runs; `idempotency_key` instead of the
+            one that is made of the flow run and of what the query does.
 
     Returns:
         A `QueryResult` as plain JSON types: `job_id`, `total_rows`, `affected_rows`, `rows` and so on.
 
     Raises:
+        ValueError: If the `idempotency_key` belongs to a job that does something else, or a name is invalid.
+        TypeError: If a parameter has no BigQuery type.
         TimeoutError: If the time limit passed.
-        CredentialsError: If there is no token to be had.
-        google.api_core.exceptions.GoogleAPICallError: If the query failed, as BigQuery says.
+        CredentialsError: If no token can be obtained.
+        google.api_core.exceptions.GoogleAPICallError: If BigQuery refused the query, or it failed.
     """
-    key = idempotency_key or _calls.idempotency_key("query", sql, parameters, sorted(options.items()))
-    options.update(idempotency_key=key, labels=_all_labels(labels), max_rows=max_rows)
-    return _told(_loaded(warehouse).execute(sql, parameters, **options))
+    return _logged(_loaded(warehouse).execute(sql, parameters, **_query_options(sql, parameters, options)))
 
 
-@task(name="carto-query", **_OPTIONS)
+@_task("carto-query")
 async def acarto_query(
-    warehouse: Warehouse,
-    sql: str,
-    parameters: Mapping[str, Any] | Sequence[Any] | None = None,
-    *,
-    idempotency_key: str | None = None,
-    labels: Mapping[str, str] | None = None,
-    max_rows: int = MAX_ROWS,
-    **options: Any,
+    warehouse: Warehouse, sql: str, parameters: Parameters | None = None, **options: Unpack[QueryKeywords]
 ) -> dict[str, Any]:
     """Run a query, like `carto_query`, without holding the event loop."""
-    key = idempotency_key or _calls.idempotency_key("query", sql, parameters, sorted(options.items()))
-    options.update(idempotency_key=key, labels=_all_labels(labels), max_rows=max_rows)
-    return _told(await (await _aloaded(warehouse)).aexecute(sql, parameters, **options))
+    block = await _aloaded(warehouse)
+    return _logged(await block.aexecute(sql, parameters, **_query_options(sql, parameters, options)))
 
 
-@task(name="carto-load", **_OPTIONS)
+@_task("carto-load")
 def carto_load(
     warehouse: Warehouse,
     source: Any,
     destination: str,
     *,
-    idempotency_key: str | None = None,
-    labels: Mapping[str, str] | None = None,
     asset: bool = True,
     table_artifact: bool = True,
     progress_artifact: bool = True,
-    **options: Any,
+    **options: Unpack[LoadKeywords],
 ) -> dict[str, Any]:
     """Load data into a table, once in a run of a flow: a retry of the task or of the flow never loads it twice.
 
-    A call is known by the source's place, or by the content of rows in memory, and by where and how it is loaded; equal
-    calls are counted. In another process than the flow's, as with Dask, equal calls in one run are one load; where that
-    is not meant, give each a key.
+    A call is known by the name of its file, the content of its rows or the name and arguments of its function, and by
+    where and how it is loaded; similar calls by their order in the flow. In another process than the flow's, as with
+    Dask, equal rows in one run are one load, unless each call has an `idempotency_key`.
 
     Args:
         warehouse: A `CartoDataWarehouse`, `CartoCredentials`, or the name of saved credentials (`prod`, or
-            `carto-data-warehouse/prod` for a warehouse). A name keeps the secret out of whatever carries the task.
-        source: Anything that `CartoWarehouse.load` takes, or a function that gives it, called for each try. Rows that
-            come once, from a generator, can be loaded, but not by a second try that finds them begun.
+            `carto-data-warehouse/prod` for a warehouse). With a name, no secret travels with the task.
+        source: Anything that `CartoWarehouse.load` takes, or a function that returns it, called for each try. An
+            iterator can be loaded, but a second try that finds it begun fails.
         destination: The table, `dataset.table` or `project.dataset.table`.
-        idempotency_key: Names this load among all; left out, it is made of the flow run and of what is done.
-        labels: Labels for the job beside those of the flow, the task and their runs.
-        asset: Whether Prefect hears that the asset `bigquery://project/dataset/table` was materialized.
-        table_artifact: Whether a table artifact tells rows, bytes, job and duration.
-        progress_artifact: Whether a progress artifact shows how far a load is that takes more than a few seconds.
-        options: Further options of `CartoWarehouse.load`: `write_disposition`, `schema`, `geometry`, `timeout` …
+        asset: Whether Prefect is told that the asset `bigquery://project/dataset/table` was materialized.
+        table_artifact: Whether rows, bytes, job and duration are written to a table artifact.
+        progress_artifact: Whether the progress of a load of more than a few seconds is shown as a progress artifact.
+        options: Options of `CartoWarehouse.load`: `write_disposition`, `schema`, `geometry`, `timeout` and so on;
+            `labels` beside those of the flow, the task and their runs; `idempotency_key` instead of the one that is
+            made of the flow run and of what the load does; `on_progress` instead of the progress artifact.
 
     Returns:
         A `LoadResult` as plain JSON types: `job_id`, `destination`, `rows`, `bytes` and so on.
 
     Raises:
-        FileNotFoundError: If the file is not there.
-        TypeError: If the source is nothing that can be loaded.
-        ValueError: If a name or the content is not what it should be; the message names file, row or column.
+        FileNotFoundError: If the file does not exist.
+        TypeError: If the source is of a type that cannot be loaded.
+        ValueError: If the `idempotency_key` belongs to a job that does something else, or a name or the content is
+            invalid; the message names file, row or column.
         TimeoutError: If the time limit passed.
-        CredentialsError: If there is no token to be had.
-        google.api_core.exceptions.GoogleAPICallError: If the load failed, as BigQuery says.
+        CredentialsError: If no token can be obtained.
+        google.api_core.exceptions.GoogleAPICallError: If BigQuery refused the load, or it failed.
     """
-    key = idempotency_key or _load_key(source, destination, options)
-    options.update(idempotency_key=key, labels=_all_labels(labels))
-    reports = {"asset": asset, "table_artifact": table_artifact, "progress_artifact": progress_artifact}
+    options["idempotency_key"] = options.get("idempotency_key") or _load_key(source, destination, options)
+    options["labels"] = _all_labels(options)
     block = _loaded(warehouse)
-    with _reports.LoadReport(destination, **reports) as report:
-        rows = _calls.readable_source(source)
-        report.result = block.load_table(rows, destination, on_progress=report.on_progress, **options)
+    with _reports.LoadReport(
+        destination, asset=asset, table_artifact=table_artifact, progress_artifact=progress_artifact
+    ) as report:
+        options.setdefault("on_progress", report.on_progress)
+        report.result = block.load_table(_calls.readable_source(source), destination, **options)
     _calls.forget_source()
-    return _told(report.result)
+    return _logged(report.result)
 
 
-@task(name="carto-load", **_OPTIONS)
+@_task("carto-load")
 async def acarto_load(
     warehouse: Warehouse,
     source: Any,
     destination: str,
     *,
-    idempotency_key: str | None = None,
-    labels: Mapping[str, str] | None = None,
     asset: bool = True,
     table_artifact: bool = True,
     progress_artifact: bool = True,
-    **options: Any,
+    **options: Unpack[LoadKeywords],
 ) -> dict[str, Any]:
     """Load data into a table, like `carto_load`, without holding the event loop."""
-    key = idempotency_key or await to_thread(_load_key, source, destination, options)  # rows in memory are read for it
-    options.update(idempotency_key=key, labels=_all_labels(labels))
-    reports = {"asset": asset, "table_artifact": table_artifact, "progress_artifact": progress_artifact}
+    key = options.get("idempotency_key") or await to_thread(_load_key, source, destination, options)  # reads the rows
+    options["idempotency_key"], options["labels"] = key, _all_labels(options)
     block = await _aloaded(warehouse)
-    async with _reports.LoadReport(destination, **reports) as report:
+    async with _reports.LoadReport(
+        destination, asset=asset, table_artifact=table_artifact, progress_artifact=progress_artifact
+    ) as report:
+        options.setdefault("on_progress", report.on_progress)
         rows = await to_thread(_calls.readable_source, source)
-        report.result = await block.aload_table(rows, destination, on_progress=report.on_progress, **options)
+        report.result = await block.aload_table(rows, destination, **options)
     _calls.forget_source()
-    return _told(report.result)
+    return _logged(report.result)
 
 
-def _load_key(source: Any, destination: str, options: Mapping[str, Any]) -> str | None:
-    return _calls.idempotency_key("load", _calls.identity_of(source), destination, sorted(options.items()))
+def _query_options(sql: str, parameters: Parameters | None, options: QueryKeywords) -> QueryKeywords:
+    what = {"sql": sql, "parameters": parameters, **_options_of(QueryOptions, options)}
+    return {
+        "max_rows": MAX_ROWS,
+        **options,
+        "idempotency_key": options.get("idempotency_key") or _calls.idempotency_key("query", what),
+        "labels": _all_labels(options),
+    }
+
+
+def _load_key(source: Any, destination: str, options: LoadKeywords) -> RunKey | None:
+    what = _options_of(LoadOptions, options)
+    if what.get("crs") is not None:
+        what["crs"] = str(what["crs"])
+    return _calls.idempotency_key("load", {**what, "source": source, "destination": destination})
+
+
+def _options_of(kind: type[QueryOptions | LoadOptions], options: QueryKeywords | LoadKeywords) -> dict[str, Any]:
+    """Return the options that say what a job does; the others may differ between two tries."""
+    return {name: value for name, value in options.items() if name in kind.__dataclass_fields__}
 
 
 def _loaded(warehouse: Warehouse) -> CartoDataWarehouse:
@@ -221,12 +233,12 @@ def _as_warehouse(block: Any) -> CartoDataWarehouse:
     raise TypeError(f"warehouse must be a CartoDataWarehouse, CartoCredentials or a block's name, not {type(block)}.")
 
 
-def _all_labels(labels: Mapping[str, str] | None) -> dict[str, str]:
-    return {**_calls.run_labels(), **(labels or {})}
+def _all_labels(options: QueryKeywords | LoadKeywords) -> Mapping[str, str]:
+    return {**_calls.run_labels(), **(options.get("labels") or {})}
 
 
-def _told(result: QueryResult | LoadResult) -> dict[str, Any]:
-    """Say in the run's log what came of a job, and give it as plain JSON types."""
+def _logged(result: QueryResult | LoadResult) -> dict[str, Any]:
+    """Write a result to the run's log, and return it as plain JSON types."""
     if TaskRunContext.get():
         found = " (done by an earlier try)" if result.reattached else ""
         get_run_logger().info("%s%s", _sentence(result), found)

@@ -192,7 +192,7 @@ def test_rows_that_come_once_are_not_loaded_in_part(warehouse: CartoDataWarehous
         yield {"id": 1}
         raise ConnectionError("the source is away for a moment")
 
-    with pytest.raises(ValueError, match="they come only once: give a function"):
+    with pytest.raises(ValueError, match="can be read only once: pass a function"):
         result_of(run(lambda: load_at_once(warehouse, rows(), table)))
 
 

@@ -90,10 +90,7 @@ def test_a_statement_runs_for_each_set_of_parameters(
     assert warehouse.fetch_all(f"SELECT * FROM {table} ORDER BY id") == [(1, "@id"), (2, None), (3, "y")]
 
 
-def test_many_runs_under_one_key_happen_once(
-    warehouse: CartoDataWarehouse, table: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("prefect_blocks._scripts.MOST_STATEMENTS", 4)
+def test_many_runs_under_one_key_happen_once(warehouse: CartoDataWarehouse, table: str) -> None:
     warehouse.execute(f"CREATE TABLE {table} (id INT64)")
     rows = [{"id": number} for number in range(9)]
     for _ in range(2):
@@ -101,11 +98,14 @@ def test_many_runs_under_one_key_happen_once(
     assert warehouse.fetch_one(f"SELECT COUNT(*), COUNT(DISTINCT id) FROM {table}") == (9, 9)
 
 
-def test_a_job_of_many_runs_that_fails_has_done_nothing(warehouse: CartoDataWarehouse, table: str) -> None:
+def test_many_runs_continue_where_one_of_them_failed(warehouse: CartoDataWarehouse, table: str) -> None:
     warehouse.execute(f"CREATE TABLE {table} (id INT64)")
+    insert = f"INSERT INTO {table} VALUES (CAST(@id AS INT64))"
     with pytest.raises(GoogleAPICallError):
-        warehouse.execute_many(f"INSERT INTO {table} VALUES (CAST(@id AS INT64))", [{"id": "1"}, {"id": "no number"}])
-    assert warehouse.fetch_one(f"SELECT COUNT(*) FROM {table}") == (0,)
+        warehouse.execute_many(insert, [{"id": "1"}, {"id": "no number"}, {"id": "3"}], idempotency_key=table)
+    assert warehouse.fetch_all(f"SELECT id FROM {table}") == [(1,)]
+    warehouse.execute_many(insert, [{"id": "1"}, {"id": "2"}, {"id": "3"}], idempotency_key=table)
+    assert warehouse.fetch_all(f"SELECT id FROM {table} ORDER BY id") == numbers(1, 3)
 
 
 def test_a_table_is_loaded(warehouse: CartoDataWarehouse, table: str) -> None:

@@ -1,87 +1,87 @@
-"""Which call of a task this is: how sources are told apart, what comes once, and keys outside of a run."""
+"""Calls of tasks: outside of a run, what a try reads, and what is part of the key of a call."""
 
 from __future__ import annotations
 
-import copy
-import datetime
-import pickle
-import threading
-from decimal import Decimal
-from functools import partial
+import inspect
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import geopandas
-import pandas
-import pyarrow
 import pytest
-from shapely.geometry import Point
+from prefect import Task
 
-from prefect_blocks import _calls
+from carto_auth_integrations.warehouse import CartoWarehouse, LoadOptions, QueryOptions
+from carto_auth_integrations.warehouse.options import LoadKeywords, QueryKeywords
+from prefect_blocks import CartoDataWarehouse, _calls, acarto_load, acarto_query, carto_load, carto_query, tasks
 
-DAY = datetime.date(2026, 11, 24)
-DATA: dict[str, list[Any]] = {"id": [1, 2], "name": ["x", None], "day": [DAY, DAY]}
-ROWS = [{"id": 1, "name": "same", "day": DAY, "size": Decimal("1.0")}, {"id": 2, "name": "same", "day": DAY}]
-
-
-def points(*places: int) -> geopandas.GeoDataFrame:
-    return geopandas.GeoDataFrame({"id": [1, 2]}, geometry=[Point(place, 0) for place in places], crs=4326)
-
-
-SOURCES = {
-    "frame": (pandas.DataFrame(DATA), pandas.DataFrame({**DATA, "id": [2, 1]})),
-    "frame of lists": (pandas.DataFrame({"a": [[1], [2]]}), pandas.DataFrame({"a": [[1], [3]]})),
-    "columns": (pandas.DataFrame({"a": [1]}), pandas.DataFrame({"b": [1]})),
-    "geography": (points(1, 2), points(1, 3)),
-    "table": (pyarrow.table(DATA), pyarrow.table(DATA).slice(1)),
-    "batch": (pyarrow.table(DATA).to_batches()[0], pyarrow.table(DATA).slice(1).to_batches()[0]),
-    "rows": (ROWS, ROWS[:1]),
-    "frames": ([pandas.DataFrame(DATA)], [pandas.DataFrame(DATA)] * 2),
+TASKS = {"query": (carto_query, acarto_query), "load": (carto_load, acarto_load)}
+METHODS = {
+    "query": ("fetch_one", "fetch_many", "fetch_all", "execute", "execute_many"),
+    "load": ("load_table",),
 }
+KEYWORDS: dict[str, type] = {"query": QueryKeywords, "load": LoadKeywords}
+OPTIONS: dict[str, type] = {"query": QueryOptions, "load": LoadOptions}
 
 
-@pytest.mark.parametrize("kind", SOURCES)
-def test_rows_in_memory_are_told_apart_by_their_content(kind: str) -> None:
-    source, other = SOURCES[kind]
-    same = (source, copy.deepcopy(source), pickle.loads(pickle.dumps(source)))
-    assert len({_calls.identity_of(each) for each in same}) == 1
-    assert _calls.identity_of(other) != _calls.identity_of(source)
+def keywords_only(function: Any) -> dict[str, inspect.Parameter]:
+    parameters = inspect.signature(function).parameters.values()
+    return {each.name: each for each in parameters if each.kind is each.KEYWORD_ONLY}
 
 
-def test_equal_rows_are_the_same_whether_or_not_their_parts_are_the_same_objects() -> None:
-    apart = [{"name": "".join(["sa", "me"])}, {"name": "".join(["sam", "e"])}]
-    assert _calls.identity_of(apart) == _calls.identity_of([{"name": "same"}, {"name": "same"}])
+def passed_on(function: Any) -> str:
+    """Return the annotation of the keywords that a function passes on."""
+    (variadic,) = [each for each in inspect.signature(function).parameters.values() if each.kind is each.VAR_KEYWORD]
+    return str(variadic.annotation)
 
 
-def test_files_are_told_apart_by_their_place(tmp_path: Path) -> None:
-    assert _calls.identity_of(tmp_path / "a.csv") == _calls.identity_of(str(tmp_path / "a.csv"))
-    assert _calls.identity_of("gs://bucket/a.csv") == "gs://bucket/a.csv"
-    assert _calls.identity_of(["gs://bucket/a", "gs://bucket/b"]) != _calls.identity_of(["gs://bucket/a"])
+@pytest.mark.parametrize("kind", KEYWORDS)
+def test_tasks_and_blocks_accept_the_options_of_the_warehouse(kind: str) -> None:
+    accepted = set(KEYWORDS[kind].__annotations__)
+    assert accepted == set(keywords_only(getattr(CartoWarehouse, kind))) - {"parameters"}
+    assert accepted >= {field.name for field in fields(OPTIONS[kind])}
+    for task in TASKS[kind]:
+        assert passed_on(task.fn) == f"Unpack[{KEYWORDS[kind].__name__}]"
+    for name in METHODS[kind]:
+        for method in (getattr(CartoDataWarehouse, name), getattr(CartoDataWarehouse, f"a{name}")):
+            assert passed_on(method) == f"Unpack[{KEYWORDS[kind].__name__}]"
 
 
-def test_telling_rows_apart_reads_none_that_come_once() -> None:
-    rows = iter([{"a": 1}])
-    reader = pyarrow.RecordBatchReader.from_batches(pyarrow.schema([("a", "int64")]), [])
-    assert _calls.identity_of(rows) == _calls.identity_of(reader)
-    assert list(rows) == [{"a": 1}]
+@pytest.mark.parametrize("kind", TASKS)
+def test_a_task_and_its_coroutine_take_the_same_arguments(kind: str) -> None:
+    sync, twin = TASKS[kind]
+    assert inspect.signature(sync.fn).parameters == inspect.signature(twin.fn).parameters
 
 
-def test_functions_are_told_apart_by_what_they_hold() -> None:
-    first, again, second = (partial(range, last) for last in (1, 1, 2))
-    assert _calls.identity_of(first) == _calls.identity_of(again) != _calls.identity_of(second)
-
-
-def test_a_function_that_cannot_be_pickled_is_told_by_its_name() -> None:
-    lock = threading.Lock()
-    assert _calls.identity_of(lambda: lock) != _calls.identity_of(partial(range, 1))
+def test_an_option_counts_if_it_says_what_a_job_does() -> None:
+    given: Any = {
+        "destination": "shared.t",
+        "timeout": 3,
+        "max_rows": 3,
+        "labels": {"at": "noon"},
+        "on_progress": print,
+    }
+    assert tasks._options_of(QueryOptions, given) == {"destination": "shared.t"}
 
 
 def test_outside_of_a_run_there_is_no_key_and_no_label() -> None:
-    assert _calls.idempotency_key("query", "SELECT 1") is None
+    assert _calls.idempotency_key("query", {"sql": "SELECT 1"}) is None
     assert _calls.run_labels() == {}
 
 
-def test_a_function_makes_the_rows_of_each_try() -> None:
+def test_a_task_with_other_options_still_counts_its_calls() -> None:
+    twin = carto_load.with_options(retries=0, name="another")
+    assert isinstance(twin, _calls.CountedTask)
+    assert (twin.retries, twin.name, carto_load.retries) == (0, "another", tasks.RETRIES)
+    assert twin.counted({"destination": "shared.t"}) is twin, "outside of a flow there is nothing to count"
+    assert isinstance(carto_load, Task)
+
+
+def test_a_function_returns_the_rows_of_each_try() -> None:
     assert _calls.readable_source(lambda: [1, 2]) == [1, 2]
     rows = iter([1])
     assert _calls.readable_source(rows) is rows, "outside of a run there is one try"
+
+
+@pytest.mark.parametrize("source", ["a.csv", Path("a.csv"), "gs://bucket/a.csv", [1]])
+def test_any_other_source_is_read_as_it_is(source: Any) -> None:
+    assert _calls.readable_source(source) is source

@@ -16,7 +16,8 @@ from carto_auth_integrations import AccountError
 from carto_auth_integrations.account.fields import FIELDS
 from carto_auth_integrations.sandbox import Sandbox
 from prefect_blocks import CartoCredentials
-from tests.support.core import BEARER, SECRET, assert_shows_no_secret, raised_by
+from tests.support.accounts import BEARER, SECRET
+from tests.support.leaks import assert_shows_no_secret, raised_by
 
 BASE = "https://gcp-us-east1.api.carto.com"
 
