@@ -1,4 +1,4 @@
-"""Kill loaders at random moments, let each be tried again with its key, and count the rows.
+"""Kill loaders at random moments, retry each with its key, and count the rows.
 
 Run: python -m benchmarks.kills [HOW_MANY]  (it needs the sandbox and load extras, and a system that has SIGKILL).
 """
@@ -34,7 +34,7 @@ UNDISTURBED = 10_000
 PATIENCE = 60
 """Seconds after which a process counts as hung."""
 PRELOADED = [
-    "carto_auth_integrations.warehouse.engine",
+    "carto_auth_integrations.warehouse.warehouse",
     "carto_auth_integrations.warehouse.loads",
     "google.cloud.bigquery",
     "pyarrow.parquet",
@@ -46,7 +46,7 @@ SETTINGS = 5
 
 @dataclass(frozen=True)
 class Kill:
-    """What a kill met, and what came of it.
+    """The effect of a kill.
 
     Attributes:
         seconds: How long the loader had lived.
@@ -101,22 +101,22 @@ def kill_loaders(sandbox: Sandbox, count: int, folder: Path, seed: int | None = 
 
 
 def loader_processes() -> Any:
-    """Give what starts processes of their own that have imported all they need."""
+    """Return what starts processes that have imported all they need."""
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(PRELOADED)
     return processes
 
 
 def load_slowly(account: dict[str, str], table: str, number: int) -> None:
-    """Append the rows of a load in several chunks: what a process does that is to be killed."""
-    from carto_auth_integrations.warehouse import loads as loading
+    """Append the rows of a load in several chunks: run by a process that is to be killed."""
+    from carto_auth_integrations.bigquery import uploads
 
-    loading.CHUNK = CHUNK
+    uploads.CHUNK = CHUNK
     load(account, table, number)
 
 
 def load(account: dict[str, str], table: str, number: int) -> bool:
-    """Append the rows of a load; say whether they were there already."""
+    """Append the rows of a load; return whether an earlier try had loaded them."""
     warehouse = CartoAuth.from_mapping(account).warehouse()
     return warehouse.load(_rows(number), table, idempotency_key=f"{table}/{number}").reattached
 
@@ -131,14 +131,14 @@ def _rows(number: int) -> Iterator[Any]:
 
 
 def _bytes(account: dict[str, str], table: str) -> int:
-    """Give the bytes of a load's upload."""
+    """Return the bytes of an upload."""
     return CartoAuth.from_mapping(account).warehouse().load(_rows(0), f"{table}_size").bytes
 
 
 def _misbehave(sandbox: Sandbox, number: int, chunks: int) -> None:
     """Make each request late, and one of them go wrong: which, the number says.
 
-    The emulator appends a chunk that is sent again, so of the chunks only the last one loses its answer.
+    The emulator appends a chunk that is sent again, so only the last chunk loses its response.
     """
     last_chunk = {"count": 1, "match": "^PUT", "skip": chunks - 1}
     faults: tuple[dict[str, Any] | None, ...] = (
@@ -156,7 +156,7 @@ def _misbehave(sandbox: Sandbox, number: int, chunks: int) -> None:
 
 
 def _lifetime(sandbox: Sandbox, processes: Any, account: dict[str, str], table: str, number: int, chunks: int) -> float:
-    """Give the seconds that a loader lives if nobody kills it."""
+    """Return the seconds that a loader lives if it is not killed."""
     _misbehave(sandbox, number, chunks)
     started = time.monotonic()
     _run(processes.Process(target=load_slowly, args=(account, table, number)))

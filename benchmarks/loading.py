@@ -58,7 +58,7 @@ PROJECT = "carto-dw-bench"
 TABLE = "bench.rows"
 
 
-# The server: CARTO's tokens, jobs that end by themselves, uploads that nobody keeps
+# The server: CARTO's tokens, jobs that end by themselves, uploads that are discarded
 
 
 class Sink(BaseHTTPRequestHandler):
@@ -68,11 +68,12 @@ class Sink(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     wbufsize = -1  # head and body of an answer in one packet
     latency = 0.0
+    polls = POLLS
     configurations: ClassVar[dict[str, Any]] = {}
     asked: ClassVar[Counter[str]] = Counter()
 
     def do_POST(self) -> None:
-        """Give a token, begin an upload, or begin a query."""
+        """Return a token, begin an upload, or begin a query."""
         body = self.rfile.read(int(self.headers["Content-Length"] or 0))
         path = urlsplit(self.path).path
         if path.endswith("/oauth/token"):
@@ -86,10 +87,10 @@ class Sink(BaseHTTPRequestHandler):
         return self._answer(self._query_job(job_id, resource["configuration"]))
 
     def do_GET(self) -> None:
-        """Give the warehouse's token, a job, or a query's rows."""
+        """Return the warehouse's token, a job, or a query's rows."""
         path = urlsplit(self.path).path
         if path.endswith("/carto-dw/token"):
-            return self._answer({"projectId": PROJECT, "token": "d", "expiresIn": 3600})
+            return self._answer({"projectId": PROJECT, "token": "d", "expires_in": 3600})
         time.sleep(self.latency)
         job_id = path.rpartition("/")[2]
         if "/datasets/" in path:
@@ -102,7 +103,7 @@ class Sink(BaseHTTPRequestHandler):
         return self._answer(self._query_job(job_id, self.configurations[job_id]))
 
     def do_PUT(self) -> None:
-        """Swallow a chunk; the last one makes the job."""
+        """Discard a chunk; the last one creates the job."""
         left, block = int(self.headers["Content-Length"]), memoryview(bytearray(BLOCK))
         while left:
             left -= self.rfile.readinto(block[: min(left, BLOCK)])  # type: ignore[attr-defined]
@@ -116,7 +117,7 @@ class Sink(BaseHTTPRequestHandler):
     def _query_job(self, job_id: str, configuration: dict[str, Any]) -> dict[str, Any]:
         self.configurations[job_id] = configuration
         self.asked[job_id] += 1
-        state = "RUNNING" if self.asked[job_id] <= POLLS else "DONE"
+        state = "RUNNING" if self.asked[job_id] <= self.polls else "DONE"
         return _job(job_id, configuration, state, {"query": {"statementType": "SELECT", "totalBytesProcessed": "0"}})
 
     def _answer(self, content: dict[str, Any], *, status: int = 200, **headers: str) -> None:
@@ -150,9 +151,9 @@ def _rows_of(job_id: str) -> dict[str, Any]:
     }
 
 
-def serve(latency: float) -> None:
-    """Serve until standard input ends, and say where."""
-    Sink.latency = latency
+def serve(latency: float, polls: int) -> None:
+    """Serve until standard input ends; print the URL."""
+    Sink.latency, Sink.polls = latency, polls
     server = ThreadingHTTPServer(("127.0.0.1", 0), Sink)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(f"http://127.0.0.1:{server.server_port}", flush=True)
@@ -160,9 +161,9 @@ def serve(latency: float) -> None:
 
 
 @contextmanager
-def sink(latency: float = 0.0) -> Iterator[str]:
-    """Run the server in a process of its own and give its URL."""
-    command = [sys.executable, "-m", __spec__.name, "serve", str(latency)]
+def sink(latency: float = 0.0, polls: int = POLLS) -> Iterator[str]:
+    """Run the server in a process of its own and yield its URL."""
+    command = [sys.executable, "-m", "benchmarks.loading", "serve", str(latency), str(polls)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin
         assert process.stdout
@@ -171,7 +172,7 @@ def sink(latency: float = 0.0) -> Iterator[str]:
 
 
 def auth_at(url: str) -> CartoAuth:
-    """Give an account whose every server is this one."""
+    """Return an account all of whose servers are this one."""
     from carto_auth_integrations import CartoAuth
 
     urls = dict.fromkeys(("api_base_url", "auth_url", "accounts_url", "bigquery_endpoint"), url)
@@ -486,7 +487,7 @@ def main(arguments: list[str]) -> None:
     """Measure and print, or be one of the processes that this takes."""
     what, *rest = arguments or ["all"]
     if what == "serve":
-        serve(float(rest[0]))
+        serve(float(rest[0]), int(rest[1]))
     elif what == "load":
         print(json.dumps(asdict(measured_load(*rest))))
     elif what == "watch":

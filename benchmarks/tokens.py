@@ -1,4 +1,4 @@
-"""Time a warm call, a fresh process and an event loop, with carto-auth 0.2.0 beside each where it has the same.
+"""Time a warm call, a fresh process, a whole query and an event loop, each beside carto-auth 0.2.0 or google's client.
 
 Run: python -m benchmarks.tokens  (it needs the sandbox extra; carto-auth is measured where it is installed).
 """
@@ -19,6 +19,8 @@ from statistics import median
 from carto_auth_integrations import CartoAuth
 from carto_auth_integrations.sandbox import Sandbox
 
+from .loading import sink
+
 STARTS = 25
 """Fresh processes per figure: their median holds still to a millisecond on an idle machine."""
 CALLS, ROUNDS = 200_000, 7
@@ -36,15 +38,21 @@ OURS = """
 from carto_auth_integrations import CartoAuth
 CartoAuth.from_m2m({credentials!r}, cache_filepath={cache!r}).get_access_token()
 """
+QUERY = """
+from carto_auth_integrations import CartoAuth
+CartoAuth.from_mapping({account!r}).{call}
+"""
+OUR_QUERY = 'warehouse().query("SELECT 1").rows'
+GOOGLES_QUERY = 'get_carto_dw_client().query("SELECT 1", api_method="INSERT").result().total_rows'
 
 
 def warm_call(call: object) -> float:
-    """Give the nanoseconds of one call."""
+    """Return the nanoseconds of one call."""
     return min(timeit.repeat(call, number=CALLS, repeat=ROUNDS)) / CALLS * 1e9  # type: ignore[call-overload,no-any-return]
 
 
 def fresh_process(script: str) -> float:
-    """Give the milliseconds of a whole process, with compiled bytecode as after an installation."""
+    """Return the milliseconds of a whole process, with compiled bytecode as after an installation."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     times = []
     for _ in range(STARTS):
@@ -55,7 +63,7 @@ def fresh_process(script: str) -> float:
 
 
 async def longest_pause(auth: CartoAuth) -> float:
-    """Give the longest time in milliseconds that the loop stood still while many coroutines waited for a token."""
+    """Return the longest pause of the loop in milliseconds while many coroutines wait for a token."""
     longest, last = 0.0, time.perf_counter()
     everyone = asyncio.gather(*(auth.aget_access_token() for _ in range(COROUTINES)))
     while not everyone.done():
@@ -90,6 +98,14 @@ def main() -> None:
             cache.write_text('{"api_base_url": "x", "access_token": "t", "expiration": 99999999999}')
             theirs = fresh_process(THEIRS.format(credentials=str(credentials), cache=str(cache))) - bare
             print(f"  carto-auth 0.2.0                 {theirs:8.1f} ms   ours is {ours / theirs:.2f} x")
+
+        with sink(polls=0) as url:  # a job that ends at once: what is left is the process
+            urls = dict.fromkeys(("api_base_url", "auth_url", "bigquery_endpoint"), url)
+            store = {"client_id": "c", "client_secret": "s", "token_store": str(Path(folder) / "query.json")}
+            scripts = [QUERY.format(account={**urls, **store}, call=call) for call in (OUR_QUERY, GOOGLES_QUERY)]
+            ours, theirs = (fresh_process(script) for script in scripts)
+        print(f"whole process with a query         {ours:8.1f} ms")
+        print(f"  google's client                  {theirs:8.1f} ms   ours is {ours / theirs:.2f} x")
 
         sandbox.fault("token", delay=SLOW)
         cold = CartoAuth.from_mapping({**sandbox.account, "token_store": str(Path(folder) / "async.json")})
