@@ -21,8 +21,6 @@ from .tables import dataset_reference, destination_of, reference_to
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from google.cloud.bigquery import SchemaField
-
     from ..bigquery.rest import BigQuery, Job
     from ..waiting import Deadline, Steps
     from .options import LoadOptions, OnProgress, Partitioning
@@ -41,14 +39,14 @@ class Upload:
         file: Open for reading; None if the data lies in Cloud Storage.
         uris: Where, in that case.
         format: As BigQuery calls it.
-        schema: The table's schema, if the data does not carry it.
+        schema: The fields of the table's schema, if the data does not carry it.
         delimiter: The column delimiter of a CSV file.
     """
 
     file: IO[bytes] | None
     uris: tuple[str, ...]
     format: str
-    schema: Sequence[SchemaField] | None
+    schema: list[dict[str, object]] | None
     delimiter: str = ","
 
 
@@ -174,7 +172,7 @@ def upload_of(source: Any, options: LoadOptions, deadline: Deadline) -> Iterator
     """
     uris = uris_of(source)
     if uris:
-        yield Upload(None, uris, _format_of_uris(uris, options.format), options.schema, _delimiter(uris[0]))
+        yield Upload(None, uris, _format_of_uris(uris, options.format), _fields_of(options), _delimiter(uris[0]))
         return
     batches: Batches | None
     if isinstance(source, (str, os.PathLike)):
@@ -183,7 +181,7 @@ def upload_of(source: Any, options: LoadOptions, deadline: Deadline) -> Iterator
         batches = _batches_of_file(path, kind, options)
         if batches is None:
             with path.open("rb") as file:
-                yield Upload(file, (), BIGQUERY_FORMATS[kind], options.schema, _delimiter(path.name))
+                yield Upload(file, (), BIGQUERY_FORMATS[kind], _fields_of(options), _delimiter(path.name))
             return
     else:
         batches = batches_of(source, options.geometry_columns, options.crs)
@@ -194,7 +192,7 @@ def upload_of(source: Any, options: LoadOptions, deadline: Deadline) -> Iterator
     with tempfile.TemporaryFile(prefix="carto-load-") as spool:
         _write_parquet(batches, spool, deadline)
         spool.seek(0)
-        schema = options.schema or (bigquery_schema(batches) if batches.geography else None)
+        schema = _fields_of(options) or (bigquery_schema(batches) if batches.geography else None)
         yield Upload(spool, (), "PARQUET", schema)
 
 
@@ -213,12 +211,16 @@ def _configuration(table: str, uris: Sequence[str], options: LoadOptions) -> dic
     if uris:
         load["sourceUris"] = list(uris)
     if options.schema:
-        load["schema"] = {"fields": [field.to_api_repr() for field in options.schema]}
+        load["schema"] = {"fields": _fields_of(options)}
     if options.partitioning is not None:
         load |= _partitioning(options.partitioning)
     if options.clustering:
         load["clustering"] = {"fields": list(options.clustering)}
     return load
+
+
+def _fields_of(options: LoadOptions) -> list[dict[str, object]] | None:
+    return [field.to_api_repr() for field in options.schema] if options.schema else None
 
 
 def _partitioning(partitioning: Partitioning) -> dict[str, Any]:
@@ -233,7 +235,7 @@ def _format_of(upload: Upload) -> dict[str, Any]:
     """Return how a load job reads an upload."""
     load: dict[str, Any] = {"sourceFormat": upload.format}
     if upload.schema:
-        load["schema"] = {"fields": [field.to_api_repr() for field in upload.schema]}
+        load["schema"] = {"fields": upload.schema}
     elif upload.format in ("CSV", "NEWLINE_DELIMITED_JSON"):
         load["autodetect"] = True
     if upload.format == "CSV":

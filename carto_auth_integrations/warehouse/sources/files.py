@@ -94,7 +94,7 @@ def geoparquet_batches(path: Path, crs: object = None) -> Batches | None:
     return with_wkt(schema, parquet.ParquetFile(path).iter_batches(), systems)
 
 
-def _rows(path: Path, features: Iterable[object], geometry_column: str) -> Iterator[dict[str, object]]:
+def _rows(path: Path, features: Iterable[Any], geometry_column: str) -> Iterator[dict[str, object]]:
     """Yield one row per feature: its properties, and its geometry as WKT."""
     shapely = required("shapely")
     for number, feature in enumerate(features, start=1):
@@ -153,6 +153,6 @@ def _features_by_line(path: Path) -> Iterator[Any]:
 
 
 def _crs(declared: Any) -> object:
-    """Return the code of a PROJJSON reference system, such as EPSG:4326, which needs no pyproj, or what was declared."""
+    """Return the code of a PROJJSON reference system, such as EPSG:4326, or what was declared."""
     identity = isinstance(declared, dict) and declared.get("id")
     return f"{identity.get('authority')}:{identity.get('code')}" if identity else declared

@@ -159,7 +159,8 @@ def test_a_closed_block_connects_again(warehouse: CartoDataWarehouse) -> None:
 
 
 def test_a_job_that_takes_too_long_is_cancelled(credentials: CartoCredentials) -> None:
-    warehouse = CartoDataWarehouse(credentials=credentials, job_timeout=0.5)
+    # The sandbox takes a second to begin this job.
+    warehouse = CartoDataWarehouse(credentials=credentials, job_timeout=3)
     with pytest.raises(TimeoutError, match="cancelled"):
         warehouse.execute(ENDLESS)
 
