@@ -219,8 +219,9 @@ def _begin(api: BigQuery, plan: JobPlan, job_id: str) -> Steps[tuple[Job, bool]]
     except (CallFailed, TimeoutError) as error:
         failure = error
     if isinstance(failure, TimeoutError):  # the job may exist all the same
-        yield from cancel_at_once(api, job_id, plan.location)
-        raise failure
+        unable = yield from cancel_at_once(api, job_id, plan.location)
+        ended = f"could not be cancelled: {unable}" if unable else "was cancelled, if it had begun."
+        raise TimeoutError(f"{failure} Job {job_id} {ended}")
     job = yield from api.get(job_id, _location_in(failure.message, job_id) or plan.location)
     if job is None:
         raise failure

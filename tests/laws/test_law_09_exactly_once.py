@@ -50,6 +50,8 @@ def test_a_loader_killed_at_a_certain_moment_has_its_rows_loaded_once(
     auth = auth_for(carto_sandbox_bigquery, tmp_path)
     client = auth.get_carto_dw_client()
     carto_sandbox_bigquery.fault("upload", count=1, **fault)
+    if "cut" in fault:  # a loader whose last response is lost asks how much has arrived
+        carto_sandbox_bigquery.fault("upload", match="^PUT", skip=1, delay=LATE)
     account = {**carto_sandbox_bigquery.account, "token_store": str(tmp_path / "tokens.json")}
     loader = loader_processes().Process(target=load, args=(account, table, 1))
     loader.start()
@@ -59,6 +61,7 @@ def test_a_loader_killed_at_a_certain_moment_has_its_rows_loaded_once(
     assert loader.is_alive()
     loader.kill()
     loader.join(PATIENCE)
+    carto_sandbox_bigquery.clear_faults()
     if arrives:
         until(lambda: any(table[7:] in job.job_id for job in client.list_jobs(max_results=20)))
 
