@@ -21,7 +21,7 @@ demo: $(READY) ## Run the example DAG and flow in a real Airflow and a real Pref
 test: $(READY) ## Run all tests; pass options to pytest with ARGS="…".
 	@$(VENV)/bin/python -m pytest $(ARGS)
 
-lint: $(READY) ## Check style, types and the walls between the packages.
+lint: $(READY) ## Check style, types and the layers of the packages.
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy

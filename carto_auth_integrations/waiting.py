@@ -102,7 +102,7 @@ class Deadline:
 
 
 def settle(future: Future[T], result: T, error: BaseException | None = None) -> None:
-    """Give a future its result or error, unless another thread has been faster."""
+    """Set the result or the error of a future, unless another thread has done so."""
     try:
         if error is None:
             future.set_result(result)
@@ -161,7 +161,7 @@ def on_thread(work: Callable[[], T], seconds: float, deadline: Deadline) -> T:
 
 
 def run(steps: Steps[T]) -> T:
-    """Take steps here and now."""
+    """Run steps on this thread."""
     while True:
         try:
             step = next(steps)
@@ -197,7 +197,7 @@ class _Coroutine(Generic[T]):
         self._steps: Steps[T] | None = None
 
     def next(self) -> Step | _Returned[T]:
-        """Take the next step."""
+        """Run to the next step."""
         if self._steps is None and self._begin is not None:
             self._steps, self._begin = self._begin(), None
         assert self._steps is not None, "begun above"  # noqa: S101
@@ -214,14 +214,14 @@ class _Coroutine(Generic[T]):
 
 
 async def arun(begin: Callable[[], Steps[T]]) -> T:
-    """Take steps without holding the event loop: on a few shared threads, which no pause occupies.
+    """Run steps on a few shared threads, which no pause occupies, and never hold the event loop.
 
     If the coroutine is cancelled, the deadline of the steps is cancelled, and the steps are closed on a thread.
 
     Args:
         begin: Returns the steps. It is called on a thread, since it may import.
     """
-    from asyncio import get_running_loop, sleep, wait_for, wrap_future
+    from asyncio import get_running_loop, sleep
 
     steps, pool, deadline = _Coroutine(begin), Pool.CALLS, UNLIMITED
     del begin  # with all the arguments that it holds
@@ -230,10 +230,7 @@ async def arun(begin: Callable[[], Steps[T]]) -> T:
         while True:
             async with turns[pool]:
                 work = _executor(pool).submit(steps.next)
-                if deadline.seconds is None:
-                    step = await wrap_future(work)
-                else:
-                    step = await wait_for(wrap_future(work), deadline.left() + GRACE)
+                step = await _result_of(work, deadline)
             if isinstance(step, (int, float)):
                 await sleep(step)
             elif isinstance(step, _Returned):
@@ -253,6 +250,22 @@ async def arun(begin: Callable[[], Steps[T]]) -> T:
         raise
     finally:
         del work  # it holds the error, whose traceback holds this frame
+
+
+async def _result_of(work: Future[T], deadline: Deadline) -> T:
+    from asyncio import TimeoutError as LateError  # in Python 3.10 a class of its own
+    from asyncio import wait_for, wrap_future
+
+    try:
+        if deadline.seconds is None:
+            return await wrap_future(work)
+        return await wait_for(wrap_future(work), deadline.left() + GRACE)
+    except LateError:
+        if work.done():
+            raise
+    finally:
+        del work  # it holds the error, whose traceback holds this frame
+    raise TimeoutError(f"A call did not end within {deadline.seconds:g} s: its thread is left behind.")
 
 
 def _close(steps: _Coroutine[Any], pool: Pool) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypedDict, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -111,11 +111,6 @@ class LoadKeywords(TypedDict, total=False):
     labels: Mapping[str, str] | None
     timeout: float | None
     on_progress: OnProgress | None
-
-
-def as_keywords(options: QueryOptions | LoadOptions) -> dict[str, Any]:
-    """Return options as the keywords of `CartoWarehouse.query` or `CartoWarehouse.load`."""
-    return {field.name: getattr(options, field.name) for field in fields(options)}
 
 
 def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:

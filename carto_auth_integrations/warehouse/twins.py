@@ -25,7 +25,7 @@ ASYNC_NOTE = """
 
 
 def sync(steps: Callable[Concatenate[Self, Args], Steps[T]]) -> Callable[Concatenate[Self, Args], T]:
-    """Return a method that takes the steps here and now."""
+    """Return a method that runs the steps on the calling thread."""
 
     def method(self: Self, /, *args: Args.args, **kwargs: Args.kwargs) -> T:
         return run(_raising_google_errors(steps(self, *args, **kwargs)))
