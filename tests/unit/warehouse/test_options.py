@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from carto_auth_integrations.warehouse import CartoWarehouse, LoadOptions, QueryOptions
-from carto_auth_integrations.warehouse.options import LoadKeywords, QueryKeywords, as_keywords
+from carto_auth_integrations.warehouse.options import LoadKeywords, QueryKeywords
 
 OF_THE_CALL = {"idempotency_key", "labels", "timeout", "on_progress"}
 """Keywords of a call that say nothing about what it does."""
@@ -63,11 +63,6 @@ def test_options_are_frozen_and_can_be_pickled() -> None:
         with pytest.raises(dataclasses.FrozenInstanceError):
             options.write_disposition = "WRITE_EMPTY"  # type: ignore[misc]
         assert pickle.loads(pickle.dumps(options)) == options
-
-
-def test_options_become_keywords_again() -> None:
-    for options in (LoadOptions(geometry="at", clustering=("a",)), QueryOptions("d.t", "WRITE_APPEND")):
-        assert type(options)(**as_keywords(options)) == options
 
 
 def test_one_geometry_column_may_be_named_by_itself() -> None:
