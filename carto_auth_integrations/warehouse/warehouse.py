@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..bigquery.errors import job_error, not_found
 from ..bigquery.rest import BigQuery
-from ..waiting import Deadline, run
+from ..waiting import Cancelled, Deadline, run
 from .jobs import cancel_at_once, find_or_begin, wait
 from .options import MAX_ROWS, LoadOptions, QueryOptions
 from .queries import first_rows, query_plan
@@ -190,7 +190,7 @@ class CartoWarehouse:
         )
         try:
             job = yield from _ended(api, job, on_progress)
-        except GeneratorExit:
+        except (Cancelled, GeneratorExit):
             if api.deadline.cancelled:  # the coroutine was: it loads nothing
                 run(cancel_at_once(api, job.job_id, job.location))
             raise
