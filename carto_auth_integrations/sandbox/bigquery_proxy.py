@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 from collections.abc import Iterator
-from typing import IO
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, request
@@ -114,10 +113,20 @@ def _is_chunked() -> bool:
     return "chunked" in request.headers.get("Transfer-Encoding", "")
 
 
-def _request_body() -> IO[bytes] | Iterator[bytes] | None:
+def _request_body() -> Iterator[bytes] | None:
     if _is_chunked():
         return iter(lambda: request.stream.read(BLOCK), b"")
-    return request.stream if request.content_length else None
+    return _exactly(request.content_length) if request.content_length else None
+
+
+def _exactly(length: int) -> Iterator[bytes]:
+    """Yield the request body; if the client hangs up before its end, end the emulator's request as well."""
+    while length:
+        block = request.stream.read(min(BLOCK, length))
+        if not block:
+            raise ConnectionError("the client hung up")
+        length -= len(block)
+        yield block
 
 
 def _blocks(upstream: http.client.HTTPResponse) -> Iterator[bytes]:

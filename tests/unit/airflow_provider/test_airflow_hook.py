@@ -125,13 +125,14 @@ def test_the_test_of_a_bad_connection_names_stage_field_and_next_step(
 
 def test_a_connection_test_ends_in_time(sandbox_connection: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     assert hook_module.CONNECTION_TEST_TIMEOUT < 10
-    monkeypatch.setattr(hook_module, "CONNECTION_TEST_TIMEOUT", 0.5)
-    sandbox_connection.fault("users_me", delay=3.0)
+    monkeypatch.setattr(hook_module, "CONNECTION_TEST_TIMEOUT", 2.5)
+    CartoHook().get_access_token()  # what is late is the second stage, also on a machine that stands still for a while
+    sandbox_connection.fault("users_me", delay=12.0)
     begun = time.monotonic()
     passed, message = CartoHook().test_connection()
-    assert time.monotonic() - begun < 2.5  # well before CARTO answers
+    assert time.monotonic() - begun < 10  # well before CARTO answers
     assert not passed
-    assert message.startswith("CARTO API: No answer within the 0.5 s")
+    assert message.startswith("CARTO API: No answer within the 2.5 s")
     assert "api_base_url" in message
 
 
