@@ -37,6 +37,7 @@ _DEFAULTS = SandboxOptions()
 )
 @click.option("--emulator-url", metavar="URL", help="Use the BigQuery emulator that runs there, and start none.")
 @click.option("--eager", is_flag=True, help="Start the BigQuery emulator at once instead of with the first query.")
+@click.option("--lenient", is_flag=True, help="Accept also what BigQuery refuses, such as polygons inside out.")
 @click.option(
     "--credentials-file",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -49,6 +50,7 @@ def sandbox(
     dw_lifetime: float,
     emulator_url: str | None,
     eager: bool,
+    lenient: bool,
     credentials_file: Path | None,
 ) -> None:
     """Run a local CARTO until Ctrl-C: login, API and BigQuery on one port.
@@ -62,6 +64,7 @@ def sandbox(
         dw_token_lifetime=dw_lifetime,
         emulator_url=emulator_url,
         eager_emulator=eager,
+        strict=not lenient,
     )
     try:
         serve(options, credentials_file=credentials_file, on_ready=_print_variables)

@@ -91,7 +91,7 @@ def _forward(emulator_url: str) -> Response:
     try:
         connection.request(
             request.method,
-            request.full_path if request.query_string else request.path,
+            _target(),
             body=_request_body(),
             headers={name: value for name, value in request.headers.items() if name.lower() not in _NOT_FORWARDED},
             encode_chunked=_is_chunked(),
@@ -107,6 +107,11 @@ def _forward(emulator_url: str) -> Response:
             response.headers.add(name, _through_proxy(value) if name.lower() == "location" else value)
     response.call_on_close(connection.close)
     return response
+
+
+def _target() -> str:
+    """Return path and query as the client sent them: names of tables may have spaces and letters of any script."""
+    return urlsplit(request.environ["REQUEST_URI"])._replace(scheme="", netloc="").geturl()
 
 
 def _is_chunked() -> bool:

@@ -47,6 +47,7 @@ class Emulator:
         datasets: Datasets to create in it.
         url: URL of a server that runs already; None to start a child process.
         start_timeout: Seconds that the child process may take to start.
+        strict: Whether the child process refuses what BigQuery refuses.
         python: Returns the Python interpreter of the emulator's environment; may create the environment first.
     """
 
@@ -57,12 +58,14 @@ class Emulator:
         *,
         url: str | None,
         start_timeout: float,
+        strict: bool = True,
         python: Callable[[], Path] = emulator_python,
     ) -> None:
         self._project_id = project_id
         self._datasets = datasets
         self._external_url = url
         self._start_timeout = start_timeout
+        self._strict = strict
         self._python = python
         self._lock = threading.Lock()
         self._url: str | None = None
@@ -152,6 +155,7 @@ class Emulator:
         environment.update(HOME=home, USERPROFILE=home, TMPDIR=home, TEMP=home, TMP=home)
         arguments = ["--home", home, "--port-file", str(port_file)]
         arguments += ["--parent", str(os.getpid()), "--project", self._project_id]
+        arguments += [] if self._strict else ["--lenient"]
         return subprocess.Popen(
             # -I (isolated mode): modules in the folder of the child's file must not shadow those of its environment.
             [str(python), "-I", str(_CHILD), *arguments],

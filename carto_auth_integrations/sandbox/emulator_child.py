@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import os
 import shutil
 import socket
@@ -31,12 +32,13 @@ def main() -> None:
     parser.add_argument("--port-file", type=Path, required=True)
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--project", required=True)
+    parser.add_argument("--lenient", action="store_true")
     arguments = parser.parse_args()
     threading.Thread(target=_watch_stdin, args=(arguments.home,), daemon=True).start()
     if os.name == "posix":  # on Windows, getppid() keeps returning the id of a parent that has ended
         threading.Thread(target=_watch_parent, args=(arguments.home, arguments.parent), daemon=True).start()
     _provide_extensions(arguments.home)
-    _serve(arguments.home, arguments.port_file, arguments.project)
+    _serve(arguments.home, arguments.port_file, arguments.project, strict=not arguments.lenient)
 
 
 def _watch_stdin(home: Path) -> None:
@@ -73,13 +75,26 @@ def _provide_extensions(home: Path) -> None:
             shutil.copy2(extension, target)
 
 
-def _serve(home: Path, port_file: Path, project: str) -> None:
+def _rules() -> Any:
+    """Return the package `strict` beside this file: the package around it is not installed here."""
+    file = Path(__file__).with_name("strict") / "__init__.py"
+    spec: Any = importlib.util.spec_from_file_location(
+        "carto_strict", file, submodule_search_locations=[str(file.parent)]
+    )
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _serve(home: Path, port_file: Path, project: str, *, strict: bool) -> None:
     """Write the port to a file and serve; the rename makes sure that the parent never reads a half-written file."""
     settings = importlib.import_module("local_bigquery.settings").settings
     settings.data_dir = home / "data"
     settings.default_project_id = project
     uvicorn = importlib.import_module("uvicorn")
     app = importlib.import_module("local_bigquery").app
+    _rules().install(strict=strict)
     with socket.create_server(("127.0.0.1", 0), backlog=BACKLOG) as listener:
         port_file.with_suffix(".new").write_text(str(listener.getsockname()[1]))
         port_file.with_suffix(".new").replace(port_file)

@@ -49,6 +49,8 @@ class SandboxOptions:
         deny_login: Whether to answer each login with `access_denied`.
         eager_emulator: Whether to start the BigQuery emulator with the sandbox instead of on the first request.
         emulator_url: URL of a `local-bigquery` that runs already; None to start one.
+        strict: Whether the emulator that the sandbox starts refuses what BigQuery refuses; docs/testing.md lists the
+            rules.
         emulator_start_timeout: Seconds that the emulator may take to start; 60 are enough for a cold disk.
 
     Raises:
@@ -75,6 +77,7 @@ class SandboxOptions:
     eager_emulator: bool = False
     emulator_url: str | None = None
     emulator_start_timeout: float = 60
+    strict: bool = True
 
     def __post_init__(self) -> None:
         if self.dw_expiry_field is not None and self.dw_expiry_field not in DW_EXPIRY_FORMS:

@@ -85,6 +85,7 @@ class Sandbox:
             options.datasets,
             url=options.emulator_url,
             start_timeout=options.emulator_start_timeout,
+            strict=options.strict,
         )
         self._listener = Listener(make_app(self._state, self._emulator), options.port)
         self._state.url = self._listener.start()

@@ -148,3 +148,13 @@ def caller_of() -> Callable[[Sandbox], Caller]:
 @pytest.fixture
 def told() -> Callable[[requests.Response], dict[str, str]]:
     return redirect_query
+
+
+@pytest.fixture
+def loader(sandbox: Sandbox, caller: Caller) -> Any:
+    """Loads with Google's client; tests that ask for it are skipped where that is missing."""
+    pytest.importorskip("google.cloud.bigquery")
+    from tests.support.sandbox_loads import Loader
+
+    sandbox.start_emulator()
+    return Loader(sandbox, caller.dw_token())
