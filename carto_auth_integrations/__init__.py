@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         ServiceUnavailable,
         UnexpectedResponse,
     )
-    from .warehouse import CartoWarehouse, JobProgress, JobReference, LoadResult, QueryResult
+    from .warehouse import CartoWarehouse, JobProgress, JobReference, LoadPlan, LoadResult, QueryResult
 
 _MODULE_OF = {
     "AccountError": "errors",
@@ -32,6 +32,7 @@ _MODULE_OF = {
     "InteractionRequired": "errors",
     "JobProgress": "warehouse",
     "JobReference": "warehouse",
+    "LoadPlan": "warehouse",
     "LoadResult": "warehouse",
     "QueryResult": "warehouse",
     "ServiceUnavailable": "errors",
@@ -48,6 +49,7 @@ __all__ = [
     "InteractionRequired",
     "JobProgress",
     "JobReference",
+    "LoadPlan",
     "LoadResult",
     "QueryResult",
     "ServiceUnavailable",

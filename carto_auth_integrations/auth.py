@@ -53,8 +53,8 @@ class CartoAuth:
         open_browser: Whether a browser may be opened to log a user in. On a worker it never is.
         org: Single sign-on organization of the login.
         fields: Further fields of the account: `auth_url`, `accounts_url`, `audience`, `token_store`, `location`,
-            `default_dataset`, `bigquery_endpoint`. Explicit values override the environment (`CARTO_` + the name in
-            capitals), which overrides the defaults.
+            `default_dataset`, `bigquery_endpoint`, `maximum_bytes_billed`. Explicit values override the environment
+            (`CARTO_` + the name in capitals), which overrides the defaults.
 
     Attributes:
         account: The checked account.
@@ -202,7 +202,7 @@ class CartoAuth:
         return (await self._source.aget()).reveal()
 
     def reject_access_token(self, access_token: str) -> None:
-        """Take note of a server's 401 for exactly this token: the next call returns another. A newer one is left alone.
+        """Note a server's 401 for exactly this token: the next call returns another. A newer one is left alone.
 
         Args:
             access_token: The token that was refused.
@@ -280,7 +280,7 @@ class CartoAuth:
         return self.dw_tokens.get(interactive=interactive and self.access_tokens.interactive)
 
     def reject_carto_dw_token(self, token: Token) -> None:
-        """Take note of BigQuery's 401 for exactly this token: the next call returns another."""
+        """Note BigQuery's 401 for exactly this token: the next call returns another."""
         self.dw_tokens.reject(token.reveal())
 
     def check(self, *, timeout: float = 30.0) -> Iterator[CheckResult]:

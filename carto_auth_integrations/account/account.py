@@ -58,6 +58,7 @@ class CartoAccount:
     location: str | None
     default_dataset: str | None
     bigquery_endpoint: str | None
+    maximum_bytes_billed: int | None
     origin: str
     digests: Mapping[str, str]
     fingerprint: str

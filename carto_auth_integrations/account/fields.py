@@ -18,7 +18,7 @@ MODES = ("m2m", "oauth", "token")
 
 
 class Field(NamedTuple):
-    """One field of an account. Its kind (`text`, `url`, `secret`, `mode` or `store`) decides how a value is checked."""
+    """One field of an account. Its kind decides the check: `text`, `url`, `secret`, `mode`, `store` or `size`."""
 
     kind: str
     description: str
@@ -41,6 +41,7 @@ FIELDS: dict[str, Field] = {
     "location": Field("text", "BigQuery location of the jobs, such as US; if empty, BigQuery finds it."),
     "default_dataset": Field("text", "Dataset for table names without one: dataset or project.dataset."),
     "bigquery_endpoint": Field("url", "BigQuery endpoint, for a proxy or an emulator."),
+    "maximum_bytes_billed": Field("size", "Bytes that a query may bill at most, unless it names a limit itself."),
 }
 
 ALIASES = {"mode": "auth_mode", "org": "organization", "cache_filepath": "token_store"}
@@ -50,6 +51,7 @@ _CONFIDENTIAL = {name for name in (*FIELDS, *ALIASES) if FIELDS[ALIASES.get(name
 """Names whose values must not show: secrets, and token stores, whose URLs may hold a password."""
 _NO_MAPPING = "not a mapping"
 _URL = re.compile(r"(https?)://(\[[0-9a-fA-F:.]+\]|[^/?#@\s:\[\]]+)(:\d{1,5})?(/[^?#\s]*)?", re.ASCII)
+_SIZE = re.compile(r"0*[1-9][0-9]{0,17}")
 _STORE_SCHEMES = ("memory", "redis", "rediss", "file")
 
 
@@ -88,17 +90,21 @@ def canonical(given: Mapping[str, Any], origin: str) -> Fields:
 
 
 def checked(name: str, given: Mapping[str, Any], source: str, kind: str = "") -> Any:
-    """Check one of the given fields and return its final form: text stripped, a secret wrapped, no slash after a URL.
+    """Check one of the given fields and return its final form: text stripped, a secret wrapped, a size as a number.
 
     Raises:
         InvalidField: If the value is not what the field takes; the message names field and source, not the value.
     """
-    kind, value = kind or FIELDS[name].kind, Secret(_bare(given[name]))
+    kind = kind or FIELDS[name].kind
+    number = kind == "size" and type(given[name]) is int  # of a JSON file, or a block
+    value = Secret(str(given[name]) if number else _bare(given[name]))
     problem = _problem_of(value.reveal(), kind)
     if problem:
         raise InvalidField(f"{name} in {source} {problem}.")
     if kind == "secret":
         return value
+    if kind == "size":
+        return int(value.reveal())
     return value.reveal().rstrip("/") if kind == "url" else value.reveal()
 
 
@@ -164,6 +170,8 @@ def _problem_of(value: object, kind: str) -> str | None:
     if not value.isprintable():
         return "holds a line break or another control character: copy it again"
     match, (scheme, colon, _) = _URL.fullmatch(value), value.partition(":")
+    if kind == "size" and not _SIZE.fullmatch(value):
+        return "is not a whole number of bytes above 0, such as 10000000000"
     if kind == "url":
         if not match or int((match[3] or ":0")[1:]) > LAST_PORT:
             return "is not a URL of the form https://host/path (no user, no query): check its spelling"

@@ -75,7 +75,7 @@ class CartoDWCredentials(CredentialsWithQuotaProject, ReadOnlyScoped):
         headers["authorization"] = _Header(headers["authorization"])
 
     def refresh(self, request: object) -> None:
-        """Take note of a 401 for the token that this thread has just sent, and obtain another.
+        """Note a 401 for the token that this thread has just sent, and obtain another.
 
         google-auth calls this after a 401. If this thread has sent nothing, the current token is kept.
 

@@ -66,7 +66,7 @@ class DWTokens:
         return self.source.get(interactive=interactive, deadline=deadline)
 
     def reject(self, access_token: str) -> None:
-        """Take note of BigQuery's 401 for exactly this token: the next call returns another."""
+        """Note BigQuery's 401 for exactly this token: the next call returns another."""
         self.source.reject(access_token)
 
     def _exchange(self, previous: Token, *, interactive: Interactive) -> Token:

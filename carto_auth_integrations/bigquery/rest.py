@@ -133,6 +133,17 @@ class BigQuery:
         resource = {"jobReference": self.reference(job_id, location), "configuration": configuration}
         return Job.of((yield from self._call("POST", "jobs", {}, resource)))
 
+    def dry_run(self, configuration: Json) -> Steps[Json]:
+        """Return the description of a job that BigQuery only checks, in the account's location. It has no id.
+
+        Args:
+            configuration: What it would do.
+        """
+        location = self.account.location
+        reference = {"projectId": self.project(), **({"location": location} if location else {})}
+        resource = {"jobReference": reference, "configuration": {**configuration, "dryRun": True}}
+        return (yield from self._call("POST", "jobs", {}, resource)).content()
+
     def get(self, job_id: str, location: str | None) -> Steps[Job | None]:
         """Return a job; None if there is none in that location."""
         reply = yield from self._call("GET", f"jobs/{quote(job_id, safe='')}", _given(location=location), may_lack=True)

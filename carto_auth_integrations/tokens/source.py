@@ -159,7 +159,7 @@ class TokenSource:
             raise _copy_of(error)
 
     def reject(self, access_token: str) -> None:
-        """Take note of a server's 401 for exactly this token: it becomes EXPIRED. A newer one is left alone.
+        """Note a server's 401 for exactly this token: it becomes EXPIRED. A newer one is left alone.
 
         A replacement that is refused right after it was obtained is replaced once more. If that one is refused as
         well, it is kept for a back-off that doubles: the server refuses this account, and the 401 is the answer.
@@ -374,7 +374,7 @@ class TokenSource:
         raise error
 
     def _take(self, token: Token, *, took: float) -> None:
-        """Take note of a token that the grant has just returned."""
+        """Note a token that the grant has just returned."""
         self._failure = None
         self.store.write(self.key, Entry(token))
         self._replacement, self._is_replacing = token if self._is_replacing else NO_TOKEN, False

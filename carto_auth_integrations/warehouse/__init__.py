@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .jobs import RunKey
     from .options import LoadOptions, QueryOptions
-    from .results import JobProgress, JobReference, LoadResult, QueryResult
+    from .results import JobProgress, JobReference, LoadPlan, LoadResult, QueryResult
     from .warehouse import CartoWarehouse
 
 _MODULE_OF = {
@@ -15,6 +15,7 @@ _MODULE_OF = {
     "JobProgress": "results",
     "JobReference": "results",
     "LoadOptions": "options",
+    "LoadPlan": "results",
     "LoadResult": "results",
     "QueryOptions": "options",
     "QueryResult": "results",
@@ -26,6 +27,7 @@ __all__ = [
     "JobProgress",
     "JobReference",
     "LoadOptions",
+    "LoadPlan",
     "LoadResult",
     "QueryOptions",
     "QueryResult",

@@ -46,9 +46,11 @@ DIGEST_LABEL = "carto-digest"
 """The label with the digest of what the job does."""
 SOURCE_LABEL = "carto-source"
 """The label with the name of the file that was loaded."""
+REJECTED_LABEL, REPAIRED_LABEL, AREA_LABEL = "carto-rejected", "carto-repaired", "carto-area-change"
+"""The labels with the numbers of rows that did not fit, of repaired geometries, and of square metres they changed."""
 LABEL_LENGTH = 63
-MOST_LABELS = 64 - 2
-"""Limits of BigQuery, less the two labels above. https://cloud.google.com/bigquery/docs/labels-intro#requirements"""
+MOST_LABELS = 64 - 5
+"""Limits of BigQuery, less the labels above. https://cloud.google.com/bigquery/docs/labels-intro#requirements"""
 
 
 class RunKey(str):
@@ -129,7 +131,7 @@ def _without_empty(value: object) -> object:
 
 
 def find_or_begin(api: BigQuery, plan: JobPlan, on_progress: OnProgress | None = None) -> Steps[tuple[Job, bool]]:
-    """Take the job if an earlier try has begun it and it has not failed, else begin it.
+    """Return the job if an earlier try has begun it and it has not failed, else begin it.
 
     Args:
         api: Where the job runs.

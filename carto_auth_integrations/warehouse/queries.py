@@ -8,6 +8,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from .jobs import DIGEST_LABEL, JobPlan, digest_of, valid_labels
+from .options import QueryOptions
 from .parameters import query_parameters
 from .tables import dataset_reference, destination_of, reference_to
 
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ..bigquery.rest import BigQuery, Job
+    from ..http import Json
     from ..waiting import Steps
-    from .options import Parameters, QueryOptions
+    from .options import Parameters
+    from .sources.declared import Field
 
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
 """TIMESTAMP is counted from here."""
@@ -35,10 +38,41 @@ def query_plan(
 
     Raises:
         TypeError: If a parameter has no BigQuery type: None, an empty list, or an object.
-        ValueError: If a name or a disposition is invalid.
+        ValueError: If a name or a disposition is invalid, or no type holds a parameter exactly.
     """
+    query = _told(api, sql, parameters, options)
+    digest = digest_of({"query": {**query, "queryParameters": _in_one_order(query.get("queryParameters", []))}})
+    costs = _costs(options, api.account.maximum_bytes_billed)
+    configuration = {"query": {**query, **costs}, "labels": {**valid_labels(labels or {}), DIGEST_LABEL: digest}}
+    location = api.account.location
+    return JobPlan(
+        key=key, digest=digest, begin=lambda job_id: api.insert(job_id, location, configuration), location=location
+    )
+
+
+def check_query(
+    api: BigQuery,
+    sql: str,
+    parameters: Parameters | None,
+    options: QueryOptions,
+    labels: Mapping[str, str] | None,
+) -> Steps[Json]:
+    """Let BigQuery check a query and say what it would read. There is no job, and nothing is billed.
+
+    Raises:
+        TypeError: As for `query_plan`.
+        ValueError: As for `query_plan`.
+    """
+    # Without the limit of bytes: what a query over it would read is worth knowing.
+    costs = _costs(QueryOptions(use_query_cache=options.use_query_cache), None)
+    query = {**_told(api, sql, parameters, options), **costs}
+    return (yield from api.dry_run({"query": query, "labels": valid_labels(labels or {})}))
+
+
+def _told(api: BigQuery, sql: str, parameters: Parameters | None, options: QueryOptions) -> Json:
+    """Return what a query does, as BigQuery is told it."""
     account, project = api.account, api.project()
-    query: dict[str, Any] = {"query": sql, "useLegacySql": False}
+    query: Json = {"query": sql, "useLegacySql": False}
     if parameters:
         query["parameterMode"] = "NAMED" if hasattr(parameters, "items") else "POSITIONAL"
         query["queryParameters"] = [each.to_api_repr() for each in query_parameters(parameters)]
@@ -47,22 +81,26 @@ def query_plan(
     if options.destination is not None:
         query["destinationTable"] = reference_to(destination_of(options.destination, project, account.default_dataset))
         query["writeDisposition"] = options.write_disposition
-    digest = digest_of({"query": {**query, "queryParameters": _in_one_order(query.get("queryParameters", []))}})
-    configuration = {"query": query, "labels": {**valid_labels(labels or {}), DIGEST_LABEL: digest}}
-    return JobPlan(
-        key=key,
-        digest=digest,
-        begin=lambda job_id: api.insert(job_id, account.location, configuration),
-        location=account.location,
-    )
+    return query
 
 
-def _in_one_order(parameters: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _costs(options: QueryOptions, limit_of_account: int | None) -> dict[str, object]:
+    """Return the `COSTS` that differ from BigQuery's defaults, as BigQuery is told them."""
+    limit = options.maximum_bytes_billed or limit_of_account
+    told = {
+        "maximumBytesBilled": str(limit) if limit else None,
+        "priority": options.priority if options.priority != "INTERACTIVE" else None,
+        "useQueryCache": options.use_query_cache,
+    }
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _in_one_order(parameters: list[Json]) -> list[Json]:
     """Return parameters in the order of their names; `?` has none, and keeps its place."""
     return sorted(parameters, key=lambda parameter: parameter.get("name", ""))
 
 
-def first_rows(api: BigQuery, job: Job, count: int) -> Steps[tuple[tuple[dict[str, Any], ...], int]]:
+def first_rows(api: BigQuery, job: Job, count: int) -> Steps[tuple[tuple[Json, ...], int]]:
     """Return the first rows of a query that has ended, as plain JSON types, and the number of all rows.
 
     Args:
@@ -70,7 +108,7 @@ def first_rows(api: BigQuery, job: Job, count: int) -> Steps[tuple[tuple[dict[st
         job: The query.
         count: How many rows at most.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[Json] = []
     page: str | None = None
     while True:
         answer = yield from api.rows(job, count - len(rows), page)
@@ -81,12 +119,12 @@ def first_rows(api: BigQuery, job: Job, count: int) -> Steps[tuple[tuple[dict[st
             return tuple(rows), int(answer.get("totalRows", 0)) or len(rows)
 
 
-def plain_record(fields: Sequence[Mapping[str, Any]], record: Mapping[str, Any]) -> dict[str, Any]:
+def plain_record(fields: Sequence[Field], record: Json) -> Json:
     """Return a row, or a STRUCT in one, by column name; BigQuery's REST API writes it as `{"f": [{"v": …}]}`."""
     return {field["name"]: plain(field, cell["v"]) for field, cell in zip(fields, record["f"], strict=True)}
 
 
-def plain(field: Mapping[str, Any], value: Any) -> Any:
+def plain(field: Field, value: Any) -> Any:
     """Return a value of BigQuery's REST API as a plain JSON type; what JSON does not have stays text.
 
     https://cloud.google.com/bigquery/docs/reference/rest/v2/tables#TableFieldSchema
@@ -111,7 +149,17 @@ def plain(field: Mapping[str, Any], value: Any) -> Any:
     if kind in ("BOOLEAN", "BOOL"):
         return str(value).lower() == "true"
     if kind == "TIMESTAMP":
-        return (EPOCH + datetime.timedelta(microseconds=int(value))).isoformat()
+        return _moment(value)
+    if kind == "RANGE" and field.get("rangeElementType", {}).get("type") == "TIMESTAMP":
+        start, end = value[1:-1].split(", ")
+        return f"[{_moment(start)}, {_moment(end)})"
     if kind == "JSON":
         return json.loads(value)
     return value  # DATE, TIME, NUMERIC, BYTES in Base64, GEOGRAPHY in WKT …
+
+
+def _moment(micros: str) -> str:
+    """Return a TIMESTAMP; the end of a RANGE may be `UNBOUNDED`."""
+    if not micros.removeprefix("-").isdecimal():
+        return micros
+    return (EPOCH + datetime.timedelta(microseconds=int(micros))).isoformat()

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from .sources.declared import Field
+
 _TABLE = re.compile(r"(?:(?P<project>[a-z][a-z0-9.:-]*[a-z0-9])\.)?(?P<dataset>\w+)\.(?P<table>[\w -]+(?:\$\w+)?)")
 
 
@@ -40,6 +42,20 @@ def dataset_reference(dataset: str, default_project: str) -> dict[str, str]:
 def name_of(reference: Mapping[str, str]) -> str:
     """Return the full name of a table of BigQuery's REST API, without a partition."""
     return f"{reference['projectId']}.{reference['datasetId']}.{reference['tableId']}".partition("$")[0]
+
+
+def type_of(field: Field) -> str:
+    """Return the type of a column of BigQuery's REST API as SQL writes it, such as `ARRAY<STRUCT<size INTEGER>>`."""
+    kind = field["type"]
+    if kind in ("RECORD", "STRUCT"):
+        inner = ", ".join(f"{each['name']} {type_of(each)}" for each in field["fields"])
+        kind = f"STRUCT<{inner}>"
+    return f"ARRAY<{kind}>" if field.get("mode") == "REPEATED" else kind
+
+
+def rejected_table(table: str) -> str:
+    """Return the name of the table for the rows of a load that did not fit."""
+    return f"{table.partition('$')[0]}__rejected"
 
 
 def asset_uri(table: str) -> str:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import base64
 import datetime
+import enum
 import json
 import pickle
 import re
 import threading
 import time
+import uuid
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+import shapely
 from google.api_core.exceptions import BadRequest, GoogleAPICallError, NotFound
+from google.cloud import bigquery
 
 from carto_auth_integrations import CartoAuth
 from carto_auth_integrations.sandbox import Sandbox
@@ -158,6 +162,96 @@ def test_parameters_of_each_type_arrive_as_they_are(warehouse: CartoWarehouse, p
 
     for name, value in zip(names, VALUES, strict=True):
         assert row[name] == in_json(value)
+
+
+def test_structs_sets_enums_and_typed_nulls_arrive(warehouse: CartoWarehouse) -> None:
+    class Colour(str, enum.Enum):
+        RED = "red"
+
+    given = {
+        "rows": [{"n": 1, "tags": ["a"]}, {"n": 2.5, "tags": []}],
+        "one": {"colour": Colour.RED},
+        "set": {3, 1, 2},
+        "null": bigquery.ScalarQueryParameter(None, "INT64", None),
+        "holes": [1, None],
+        "id": uuid.UUID(int=1),
+    }
+    asked = "TO_JSON_STRING(@rows) AS a, @one.colour AS b, @set AS c, @null AS d, TO_JSON_STRING(@holes) AS e, @id AS f"
+    (row,) = warehouse.query(f"SELECT {asked}", parameters=given).rows
+    assert json.loads(row["a"]) == [{"n": 1.0, "tags": ["a"]}, {"n": 2.5, "tags": []}]
+    assert (row["b"], row["c"], row["d"], row["e"], row["f"]) == (
+        "red",
+        [1, 2, 3],
+        None,
+        "[1,null]",
+        "00000000-0000-0000-0000-000000000001",
+    )
+
+
+def test_a_geometry_is_a_geography(warehouse: CartoWarehouse) -> None:
+    box = shapely.box(0, 0, 1, 1)
+    (row,) = warehouse.query("SELECT ST_AREA(@box) < 1.3e10 AS small", parameters={"box": box}).rows
+    assert row["small"]
+
+
+def test_frames_of_a_result_lose_nothing(warehouse: CartoWarehouse) -> None:
+    result = warehouse.query(
+        "SELECT 9007199254740993 AS id, ST_GEOGPOINT(1, 2) AS at UNION ALL SELECT NULL, NULL ORDER BY 1 DESC"
+    )
+    frame, places, polar = result.to_dataframe(), result.to_geodataframe(), result.to_polars()
+    assert (str(frame["id"].dtype), frame["id"][0]) == ("Int64", 9007199254740993)
+    assert (list(places.geometry), places.crs.to_epsg()) == ([shapely.Point(1, 2), None], 4326)
+    assert polar["id"].to_list() == [9007199254740993, None]
+
+
+def test_a_dry_run_says_what_would_be_read_and_leaves_the_key_to_the_query(
+    warehouse: CartoWarehouse, table: str
+) -> None:
+    warehouse.query(f"CREATE TABLE `{table}` AS SELECT x FROM UNNEST(GENERATE_ARRAY(1, 1000)) AS x")
+    seen: list[JobProgress] = []
+    options: dict[str, Any] = {"idempotency_key": f"read/{table}", "on_progress": seen.append}
+    looked = warehouse.query(f"SELECT x FROM `{table}`", dry_run=True, **options)
+    assert (looked.job_id, looked.rows, looked.total_rows, seen) == ("", (), 0, [])
+    assert looked.statement_type == "SELECT"
+    assert looked.bytes_processed == 8000
+    with pytest.raises(RuntimeError, match="dry run has no rows"):
+        looked.to_arrow()
+    done = warehouse.query(f"SELECT COUNT(*) AS n FROM `{table}`", **options)
+    assert (done.reattached, done.rows) == (False, ({"n": 1000},))
+    assert asyncio.run(warehouse.aquery(f"SELECT x FROM `{table}`", dry_run=True)) == looked
+
+
+def test_a_dry_run_changes_nothing_and_refuses_what_the_query_would(warehouse: CartoWarehouse, table: str) -> None:
+    warehouse.query("SELECT 1 AS x", destination=table, dry_run=True)
+    with pytest.raises(NotFound):
+        warehouse.query(f"SELECT * FROM `{table}`", dry_run=True)
+    with pytest.raises(BadRequest):
+        warehouse.query("SELEC 1", dry_run=True)
+
+
+def test_a_query_that_would_bill_more_than_its_limit_fails(
+    warehouse: CartoWarehouse, table: str, tmp_path: Path, carto_sandbox: Sandbox
+) -> None:
+    warehouse.query(f"CREATE TABLE `{table}` AS SELECT x FROM UNNEST(GENERATE_ARRAY(1, 1000)) AS x")
+    sql = f"SELECT x FROM `{table}`"
+    with pytest.raises(GoogleAPICallError, match=r"(?i)bytes billed"):
+        warehouse.query(sql, maximum_bytes_billed=1)
+    limited = auth_for(carto_sandbox, tmp_path, maximum_bytes_billed=1).warehouse()
+    with pytest.raises(GoogleAPICallError, match=r"(?i)bytes billed"):
+        limited.query(sql)
+    assert limited.query(sql, maximum_bytes_billed=10**12).total_rows == 1000
+
+
+def test_priority_and_cache_are_on_the_job(warehouse: CartoWarehouse, tmp_path: Path, carto_sandbox: Sandbox) -> None:
+    result = warehouse.query("SELECT 1", priority="BATCH", use_query_cache=False)
+    job = job_of(auth_for(carto_sandbox, tmp_path), result.job_id)
+    assert (job.priority, job.use_query_cache) == ("BATCH", False)
+
+
+def test_a_retry_with_another_limit_finds_its_job(warehouse: CartoWarehouse, table: str) -> None:
+    first = warehouse.query("SELECT 1 AS x", idempotency_key=table)
+    again = warehouse.query("SELECT 1 AS x", idempotency_key=table, maximum_bytes_billed=10**12, priority="BATCH")
+    assert (again.job_id, again.reattached) == (first.job_id, True)
 
 
 def test_a_query_that_fails_says_what_bigquery_says(warehouse: CartoWarehouse) -> None:

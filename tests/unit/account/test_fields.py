@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -246,6 +247,17 @@ def test_a_secret_comes_wrapped_from_the_environment(monkeypatch: pytest.MonkeyP
 
     assert from_environment("client_secret") == Secret(SECRET)
     assert SECRET not in repr(from_environment("client_secret"))
+
+
+@pytest.mark.parametrize("given", [10**10, "10000000000", " 10000000000 "])
+def test_a_size_is_a_whole_number_also_as_text(given: Any) -> None:
+    assert checked("maximum_bytes_billed", {"maximum_bytes_billed": given}, "a test") == 10**10
+
+
+@pytest.mark.parametrize("given", [0, -1, True, 1.5, "10 GB", "1e9", "٣", "9" * 30])
+def test_a_size_that_is_none_is_refused_by_its_name(given: Any) -> None:
+    with pytest.raises(InvalidField, match="maximum_bytes_billed in a test"):
+        checked("maximum_bytes_billed", {"maximum_bytes_billed": given}, "a test")
 
 
 def test_every_field_says_in_one_sentence_what_it_is() -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import base64
-import datetime
 import hashlib
 import json
 from collections.abc import Generator, Iterator
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +22,7 @@ from carto_auth_integrations.errors import CallFailed
 from carto_auth_integrations.waiting import Cancelled, Deadline, run
 from carto_auth_integrations.warehouse import LoadOptions
 from carto_auth_integrations.warehouse.jobs import JobPlan
-from carto_auth_integrations.warehouse.loads import Upload, load_plan, upload_of, uris_of
-from carto_auth_integrations.warehouse.parameters import query_parameters
+from carto_auth_integrations.warehouse.loads import load_plan, uris_of
 from carto_auth_integrations.warehouse.tables import destination_of
 from tests.support.accounts import account_for
 
@@ -97,11 +94,6 @@ def test_an_injection_does_not_hide_behind_the_default_dataset() -> None:
             destination_of(text, PROJECT, "private_me")
 
 
-def uploaded(source: Any, **options: Any) -> tuple[Upload, bytes]:
-    with upload_of(source, LoadOptions(**options), Deadline()) as upload:
-        return upload, upload.file.read() if upload.file else b""
-
-
 class FakeApi:
     """BigQuery, as far as a load needs it: it takes note of the job's configuration, and has one dataset."""
 
@@ -149,18 +141,25 @@ def plan_of(
     return run(load_plan(api, source, destination, LoadOptions(**options), key=key, labels=labels, on_progress=None))
 
 
-def told_of(source: Any, **options: Any) -> dict[str, Any]:
-    """Return the configuration that a load job is begun with."""
+def begun(source: Any, *, deadline: Deadline | None = None, **options: Any) -> tuple[dict[str, Any], bytes]:
+    """Return the configuration that a load job is begun with, and what is sent."""
     api = FakeApi()
+    api.deadline = deadline or api.deadline
+    sent: list[bytes] = []
 
-    def send_file(_api: Any, _file: Any, resource: Any, _on_sent: Any) -> Generator[float, None, None]:
+    def send_file(_api: Any, file: Any, resource: Any, _on_sent: Any) -> Generator[float, None, None]:
         yield 0.0
+        sent.append(file.read())
         api.told = resource["configuration"]
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("carto_auth_integrations.warehouse.loads.send_file", send_file)
         run(plan_of(source, api=api, **options).begin("job"))
-    return api.told
+    return api.told, b"".join(sent)
+
+
+def told_of(source: Any, **options: Any) -> dict[str, Any]:
+    return begun(source, **options)[0]
 
 
 def config_of(source: Any, **options: Any) -> dict[str, Any]:
@@ -177,67 +176,89 @@ def csv_of(tmp_path: Path, name: str = "a.csv", content: str = "id,name\n1,x\n")
     return tmp_path / name
 
 
-def test_a_file_that_bigquery_can_read_is_sent_as_it_is(tmp_path: Path) -> None:
-    path = csv_of(tmp_path)
+def test_a_parquet_file_of_plain_types_is_sent_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"id": [1], "name": ["x"]}), path)
     for source in (path, str(path)):
-        upload, content = uploaded(source)
-        assert (content, upload.format, upload.schema) == (path.read_bytes(), "CSV", None)
+        told, content = begun(source)
+        assert (content, told["load"]["sourceFormat"]) == (path.read_bytes(), "PARQUET")
+        assert [field["type"] for field in told["load"]["schema"]["fields"]] == ["INTEGER", "STRING"]
 
 
-def test_the_schema_of_text_is_left_to_bigquery_unless_given(tmp_path: Path) -> None:
-    assert config_of(csv_of(tmp_path))["autodetect"] is True
-    schema = [bigquery.SchemaField("id", "INTEGER")]
-    config = config_of(csv_of(tmp_path), schema=schema)
-    assert config["schema"]["fields"][0]["name"] == "id"
-    assert not config.get("autodetect")
+def test_a_csv_file_is_read_here_and_its_schema_is_told(tmp_path: Path) -> None:
+    config = config_of(csv_of(tmp_path))
+    assert (config["sourceFormat"], config.get("autodetect")) == ("PARQUET", None)
+    assert [(field["name"], field["type"]) for field in config["schema"]["fields"]] == [
+        ("id", "INTEGER"),
+        ("name", "STRING"),
+    ]
 
 
-@pytest.mark.parametrize("schema", [None, [bigquery.SchemaField("a", "STRING"), bigquery.SchemaField("b", "STRING")]])
-def test_the_header_of_a_csv_file_is_never_a_row(tmp_path: Path, schema: Any) -> None:
-    """Without `skipLeadingRows`, detection takes the header of a file that holds only text for a row.
-
-    https://cloud.google.com/bigquery/docs/reference/rest/v2/Job#JobConfigurationLoad.FIELDS.skip_leading_rows
-    """
-    assert config_of(csv_of(tmp_path, content="a,b\nx,y\n"), schema=schema)["skipLeadingRows"] == "1"
-
-
-def test_a_file_with_tabs_is_read_with_tabs(tmp_path: Path) -> None:
-    path = csv_of(tmp_path, "a.tsv", "id\tname\n1\tx\n")
-    assert config_of(path, schema=[bigquery.SchemaField("id", "INTEGER")]).get("fieldDelimiter") == "\t"
+def test_columns_that_parquet_cannot_carry_go_as_json_lines() -> None:
+    schema = [bigquery.SchemaField("at", "JSON")]
+    told, content = begun([{"at": {"a": [1, None]}}, {"at": "x"}], schema=schema)
+    assert told["load"]["sourceFormat"] == "NEWLINE_DELIMITED_JSON"
+    assert [json.loads(line) for line in content.splitlines()] == [{"at": {"a": [1, None]}}, {"at": "x"}]
 
 
 def test_uris_are_left_in_cloud_storage() -> None:
-    upload, _ = uploaded("gs://bucket/a.parquet")
-    assert (upload.file, upload.uris, upload.format) == (None, ("gs://bucket/a.parquet",), "PARQUET")
-    upload, _ = uploaded(["gs://bucket/a.csv", "gs://bucket/b.csv.gz"])
-    assert (upload.uris, upload.format) == (("gs://bucket/a.csv", "gs://bucket/b.csv.gz"), "CSV")
-    assert uploaded("gs://bucket/part-*", format="json")[0].format == "NEWLINE_DELIMITED_JSON"
+    told, content = begun("gs://bucket/a.parquet")
+    assert (told["load"]["sourceUris"], told["load"]["sourceFormat"], content) == (
+        ["gs://bucket/a.parquet"],
+        "PARQUET",
+        b"",
+    )
+    config = config_of(["gs://bucket/a.csv", "gs://bucket/b.csv.gz"])
+    assert (config["sourceUris"], config["sourceFormat"]) == (["gs://bucket/a.csv", "gs://bucket/b.csv.gz"], "CSV")
+    assert config_of("gs://bucket/part-*", format="json")["sourceFormat"] == "NEWLINE_DELIMITED_JSON"
 
 
-@pytest.mark.parametrize("uris", ["gs://bucket/a", ["gs://b/a.csv", "gs://b/a.avro"], "gs://b/a.geojson", "gs://b/*"])
+def test_csv_files_in_cloud_storage_are_read_as_the_options_say() -> None:
+    config = config_of("gs://b/a.csv", delimiter=";", skip_rows=2, encoding="iso-8859-1", null_marker="NA", quote="'")
+    assert (config["fieldDelimiter"], config["skipLeadingRows"], config["encoding"]) == (";", "3", "ISO-8859-1")
+    assert (config["nullMarker"], config["quote"], config["autodetect"]) == ("NA", "'", True)
+    assert config_of("gs://b/a.tsv")["fieldDelimiter"] == "\t"
+    assert config_of("gs://b/a.csv", header=False)["skipLeadingRows"] == "0"
+
+
+def test_geojson_in_cloud_storage_is_read_by_bigquerys_own_loader() -> None:
+    config = config_of("gs://b/a.geojson")
+    assert (config["sourceFormat"], config["jsonExtension"]) == ("NEWLINE_DELIMITED_JSON", "GEOJSON")
+    assert config_of("gs://b/a.avro")["useAvroLogicalTypes"] is True
+
+
+@pytest.mark.parametrize(
+    "options", [{"geometry": "g"}, {"crs": 3857}, {"bad_rows": "quarantine"}, {"make_valid": True}, {"layer": "x"}]
+)
+def test_options_for_what_is_read_here_are_refused_for_cloud_storage(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"BigQuery reads gs://b/a\.csv by itself"):
+        plan_of("gs://b/a.csv", **options)
+
+
+@pytest.mark.parametrize("uris", ["gs://bucket/a", ["gs://b/a.csv", "gs://b/a.avro"], "gs://b/a.gpkg", "gs://b/*"])
 def test_uris_whose_format_is_not_clear_are_an_error(uris: Any) -> None:
     with pytest.raises(ValueError, match="format is not clear"):
-        uploaded(uris)
+        plan_of(uris)
 
 
 def test_uris_and_files_are_not_mixed(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="can only hold gs:// URIs"):
-        uploaded(["gs://bucket/a.csv", str(csv_of(tmp_path))])
+        plan_of(["gs://bucket/a.csv", str(csv_of(tmp_path))])
 
 
 @pytest.mark.parametrize("source", [3, None, object()])
 def test_what_cannot_be_loaded_is_refused_with_its_type(source: Any) -> None:
     with pytest.raises(TypeError, match=f"{type(source).__name__} cannot be loaded"):
-        uploaded(source)
+        begun(source)
 
 
 def parquet_of(source: Any, **options: Any) -> pyarrow.parquet.ParquetFile:
-    return pyarrow.parquet.ParquetFile(pyarrow.BufferReader(uploaded(source, **options)[1]))
+    return pyarrow.parquet.ParquetFile(pyarrow.BufferReader(begun(source, **options)[1]))
 
 
 def test_rows_are_sent_as_parquet() -> None:
-    upload, content = uploaded([{"a": 1}, {"a": 2}])
-    assert (upload.format, content[:4]) == ("PARQUET", b"PAR1")
+    told, content = begun([{"a": 1}, {"a": 2}])
+    assert (told["load"]["sourceFormat"], content[:4]) == ("PARQUET", b"PAR1")
     assert parquet_of([{"a": 1}, {"a": 2}]).read().to_pylist() == [{"a": 1}, {"a": 2}]
 
 
@@ -247,7 +268,7 @@ def test_lists_in_parquet_are_read_as_lists() -> None:
 
 @pytest.mark.parametrize("zone", [None, "Europe/Madrid"])
 def test_timestamps_are_sent_in_microseconds_which_is_what_bigquery_has(zone: str | None) -> None:
-    moments = pandas.Series(pandas.to_datetime(["2024-01-01T01:02:03.000004005"])).astype("datetime64[ns]")
+    moments = pandas.Series(pandas.to_datetime(["2024-01-01T01:02:03.000004"])).astype("datetime64[ns]")
     frame = pandas.DataFrame({"at": moments.dt.tz_localize(zone)})
     for source in (frame, pyarrow.table({"at": pyarrow.array(moments, pyarrow.timestamp("ns", zone))})):
         assert parquet_of(source).schema_arrow.field("at").type.unit == "us"
@@ -275,7 +296,7 @@ def test_geometry_in_plain_parquet_is_converted_if_it_is_named(tmp_path: Path) -
     fields = config_of(path, geometry=("at",), crs="EPSG:3857")["schema"]["fields"]
     assert fields[0]["type"] == "GEOGRAPHY"
     (row,) = parquet_of(path, geometry=("at",), crs="EPSG:3857").read().to_pylist()
-    assert row["at"].startswith("POINT (-3.70")
+    assert row["at"].startswith('{"type":"Point","coordinates":[-3.70')
 
 
 def test_a_source_that_raises_half_way_leaves_no_upload() -> None:
@@ -283,8 +304,8 @@ def test_a_source_that_raises_half_way_leaves_no_upload() -> None:
         yield {"x": 1}
         raise RuntimeError("half-way")
 
-    with pytest.raises(RuntimeError, match="half-way"), upload_of(rows(), LoadOptions(), Deadline()):
-        pytest.fail("there is nothing to send")
+    with pytest.raises(RuntimeError, match="half-way"):
+        begun(rows())
 
 
 def test_options_are_passed_to_the_job(tmp_path: Path) -> None:
@@ -427,7 +448,7 @@ def test_a_dataset_is_created_if_that_is_wanted_and_may_exist() -> None:
         plan_of([{"a": 1}], api=FakeApi(fields={"location": "EU"}, failure=failed(403)), create_dataset=True)
 
 
-@pytest.mark.parametrize(("source", "state"), [([{"a": 1}], "UPLOADING"), ("gs://b/a.csv", "PENDING")])
+@pytest.mark.parametrize(("source", "state"), [([{"a": 1}], "READING"), ("gs://b/a.csv", "PENDING")])
 def test_the_first_state_says_whether_there_is_an_upload(source: Any, state: str) -> None:
     assert plan_of(source).first_state == state
 
@@ -436,18 +457,18 @@ def test_the_first_state_says_whether_there_is_an_upload(source: Any, state: str
 
 
 def test_reading_a_source_ends_at_the_deadline() -> None:
-    with pytest.raises(TimeoutError, match="still being read"), upload_of([{"a": 1}], LoadOptions(), Deadline(0)):
-        pytest.fail("there is nothing to send")
+    with pytest.raises(TimeoutError, match="still being read"):
+        begun([{"a": 1}], deadline=Deadline(0))
 
 
 def test_reading_a_source_ends_when_the_caller_is_cancelled() -> None:
     deadline = Deadline()
     deadline.cancel()
-    with pytest.raises(Cancelled), upload_of([{"a": 1}], LoadOptions(), deadline):
-        pytest.fail("there is nothing to send")
+    with pytest.raises(Cancelled):
+        begun([{"a": 1}], deadline=deadline)
 
 
-# Rows and parameters
+# Rows
 
 
 @pytest.mark.parametrize("source", ["table", "frame"])
@@ -457,42 +478,6 @@ def test_small_pieces_are_gathered_into_row_groups_of_some_size(source: str) -> 
     file = parquet_of(pieces)
     assert file.metadata.num_rows == 1000
     assert file.metadata.num_row_groups < 100, "small row groups grow the file and slow the load"
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [(True, "BOOL"), (1, "INT64"), (1.5, "FLOAT64"), ("x", "STRING"), (b"x", "BYTES")],
-)
-def test_parameters_get_their_type_from_the_value(value: Any, expected: str) -> None:
-    (named,) = query_parameters({"p": value})
-    (placed,) = query_parameters([value])
-    assert (named.name, named.type_, placed.name, placed.type_) == ("p", expected, None, expected)
-
-
-def test_googles_own_parameters_stay_as_they_are() -> None:
-    own = bigquery.ScalarQueryParameter("p", "GEOGRAPHY", "POINT(1 2)")
-    assert query_parameters([own]) == [own]
-    assert query_parameters({"p": own}) == [own]
-
-
-@pytest.mark.parametrize("value", [None, [], object(), [1, "x"], {"a": 1}, [[1]], {1, 2}])
-def test_parameters_without_a_type_are_refused_with_their_name(value: Any) -> None:
-    with pytest.raises(TypeError, match="since"):
-        query_parameters({"since": value})
-
-
-@pytest.mark.parametrize(
-    "value",
-    [True, -7, 1.5, "Köln", b"\x00\xff", Decimal("1.500000001"), datetime.date(2024, 2, 29), [1, 2], ["a"]],
-)
-def test_parameters_are_sent_as_google_sends_them(value: Any) -> None:
-    (ours,) = query_parameters({"p": value})
-    kind = ours.type_
-    if isinstance(value, list):
-        theirs: Any = bigquery.ArrayQueryParameter("p", kind, value)
-    else:
-        theirs = bigquery.ScalarQueryParameter("p", kind, value)
-    assert ours.to_api_repr() == theirs.to_api_repr()
 
 
 def test_the_configuration_can_be_sent(tmp_path: Path) -> None:

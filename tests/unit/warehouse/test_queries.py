@@ -13,7 +13,7 @@ import pytest
 from carto_auth_integrations.waiting import run
 from carto_auth_integrations.warehouse.jobs import JobPlan
 from carto_auth_integrations.warehouse.options import QueryOptions
-from carto_auth_integrations.warehouse.queries import first_rows, plain, plain_record, query_plan
+from carto_auth_integrations.warehouse.queries import check_query, first_rows, plain, plain_record, query_plan
 from tests.support.accounts import account_for
 
 
@@ -41,6 +41,7 @@ from tests.support.accounts import account_for
         ("TIMESTAMP", "253402300799999999", "9999-12-31T23:59:59.999999+00:00"),
         ("INTERVAL", "1-2 3 4:5:6", "1-2 3 4:5:6"),
         ("RANGE", "[2024-01-01, 2024-02-01)", "[2024-01-01, 2024-02-01)"),
+        ("BIGNUMERIC", "0.12345678901234567890", "0.12345678901234567890"),
         ("JSON", '{"a": [1, null]}', {"a": [1, None]}),
         ("GEOGRAPHY", "POINT(1 2)", "POINT(1 2)"),
     ],
@@ -48,6 +49,17 @@ from tests.support.accounts import account_for
 def test_values_become_plain_json_types(kind: str, value: Any, expected: Any) -> None:
     assert plain({"name": "x", "type": kind}, value) == expected
     json.dumps(plain({"name": "x", "type": kind}, value), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("[1709168400000000, UNBOUNDED)", "[2024-02-29T01:00:00+00:00, UNBOUNDED)"),
+        ("[UNBOUNDED, -1)", "[UNBOUNDED, 1969-12-31T23:59:59.999999+00:00)"),
+    ],
+)
+def test_a_range_of_timestamps_has_them_as_text(value: str, expected: str) -> None:
+    assert plain({"name": "x", "type": "RANGE", "rangeElementType": {"type": "TIMESTAMP"}}, value) == expected
 
 
 def test_lists_and_records_become_lists_and_dicts() -> None:
@@ -154,6 +166,33 @@ def test_destination_parameters_and_labels_are_told() -> None:
     assert told["labels"] == {"dag_id": "nightly", "carto-digest": plan.digest}
 
 
+def test_what_the_query_may_cost_is_told() -> None:
+    told = configuration_of(maximum_bytes_billed=10**9, priority="BATCH", use_query_cache=False)["query"]
+    assert (told["maximumBytesBilled"], told["priority"], told["useQueryCache"]) == ("1000000000", "BATCH", False)
+
+
+def test_the_limit_of_the_account_counts_where_the_query_names_none() -> None:
+    limited = {"maximum_bytes_billed": "2000"}
+    assert configuration_of(fields=limited)["query"]["maximumBytesBilled"] == "2000"
+    assert configuration_of(fields=limited, maximum_bytes_billed=5)["query"]["maximumBytesBilled"] == "5"
+
+
+def test_a_dry_run_is_told_what_the_query_is_without_its_limit_and_digest() -> None:
+    told: list[dict[str, Any]] = []
+
+    def record(configuration: dict[str, Any]) -> Generator[float, None, dict[str, Any]]:
+        told.append(configuration)
+        yield 0.0
+        return {}
+
+    account = account_for("http://127.0.0.1:1", maximum_bytes_billed=1)
+    api: Any = types.SimpleNamespace(project=lambda: "carto-dw-ac-1", dry_run=record, account=account)
+    options = QueryOptions("d.t", maximum_bytes_billed=1, priority="BATCH", use_query_cache=False)
+    run(check_query(api, "SELECT @a", {"a": 1}, options, {"Team": "Maps"}))
+    _, whole = plan_of("SELECT @a", parameters={"a": 1}, destination="d.t", use_query_cache=False)
+    assert told == [{"query": whole["query"], "labels": {"team": "maps"}}]
+
+
 def test_tables_without_a_dataset_are_looked_for_in_the_accounts_default_dataset() -> None:
     for dataset, project in (("mine", "carto-dw-ac-1"), ("other-project.mine", "other-project")):
         told = configuration_of(fields={"default_dataset": dataset})
@@ -179,8 +218,10 @@ def test_the_digest_is_the_same_in_every_release() -> None:
         {"key": "another"},
         {"parameters": {"b": 2, "a": 1}},
         {"parameters": {"a": 1, "b": 2}, "write_disposition": "WRITE_APPEND"},
+        {"maximum_bytes_billed": 10**9, "priority": "BATCH", "use_query_cache": False},
+        {"fields": {"maximum_bytes_billed": 10**9}},
     ],
-    ids=["labels", "key", "order of parameters", "disposition without destination"],
+    ids=["labels", "key", "order of parameters", "disposition without destination", "costs", "limit of the account"],
 )
 def test_what_may_differ_between_tries_is_not_in_the_digest(other: dict[str, Any]) -> None:
     assert digest_of(**{"parameters": {"a": 1, "b": 2}, **other}) == digest_of(parameters={"a": 1, "b": 2})

@@ -19,6 +19,7 @@ TWINS = {
     "begin_query": "abegin_query",
     "load": "aload",
     "begin_load": "abegin_load",
+    "plan": "aplan",
     "result": "aresult",
     "wait_for": "await_for",
     "cancel": "acancel",
