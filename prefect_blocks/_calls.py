@@ -6,6 +6,7 @@ from copy import copy
 from pathlib import PurePath
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 from prefect import Task
 from prefect.context import FlowRunContext, TaskRunContext
@@ -155,10 +156,16 @@ def _add_call(digest: Digest, kind: str, what: Mapping[str, Any]) -> None:
     digest.add(kind)
     for name, value in sorted(what.items()):
         digest.add(name)
-        if name == "source" and isinstance(value, str) and not value.startswith("gs://"):
-            digest.add(PurePath(value))
-        else:
-            digest.add(value)
+        digest.add(_as_path(value) if name == "source" else value)
+
+
+def _as_path(source: Any) -> Any:
+    """Return the names of files as paths, which count by their last part."""
+    if isinstance(source, (list, tuple)) and source and isinstance(source[0], (str, PurePath)):
+        return [_as_path(each) for each in source]
+    if not isinstance(source, str) or source.startswith("gs://"):
+        return source
+    return PurePath(urlsplit(source).path if "://" in source else source)  # a signed URL is new in each try
 
 
 def _next_number(context: FlowRunContext, name: str) -> int:

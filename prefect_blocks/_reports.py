@@ -14,7 +14,7 @@ from prefect.assets import Asset
 from prefect.context import AssetContext, TaskRunContext
 from prefect.logging import get_logger
 
-from carto_auth_integrations.warehouse.results import UPLOADING
+from carto_auth_integrations.warehouse.results import READING, UPLOADING
 from carto_auth_integrations.warehouse.tables import asset_uri
 
 if TYPE_CHECKING:
@@ -28,7 +28,9 @@ PROGRESS_AFTER = 5.0
 PROGRESS_EVERY = 2.0
 """Seconds between two updates, however often the load reports its progress."""
 UPLOAD_SHARE = 90.0
-"""Share of the upload in the progress, in per cent: BigQuery reports none for the job, which is usually shorter."""
+"""Share of reading and upload in the progress, in per cent: BigQuery reports none for the job, usually shorter."""
+READ_SHARE = 45.0
+"""Share of the reading alone: it takes about as long as the upload."""
 DONE = 100.0
 _NOT_IN_KEYS = re.compile(r"[^a-z0-9]+")
 
@@ -94,9 +96,8 @@ def materialize(result: LoadResult, seconds: float) -> None:
     asset = Asset(key=asset_key(result.destination))
     context.downstream_assets.add(asset)
     context.update_tracked_assets()
-    context.add_asset_metadata(
-        asset.key, {"rows": result.rows, "bytes": result.bytes, "job_id": result.job_id, "seconds": seconds}
-    )
+    facts = {"rows": result.rows, "bytes": result.bytes, "job_id": result.job_id, "seconds": seconds}
+    context.add_asset_metadata(asset.key, {**facts, **result.treated})
 
 
 def asset_key(table: str) -> str:
@@ -118,6 +119,7 @@ async def acreate_table(result: LoadResult, seconds: float) -> None:
         "seconds": seconds,
         "job": result.job_id,
         "done by an earlier try": result.reattached,
+        **{name.replace("_", " "): value for name, value in result.treated.items()},
     }
     try:
         await acreate_table_artifact([row], key=artifact_key(result.destination), description=f"`{result.destination}`")
@@ -146,15 +148,17 @@ class ProgressReport:
         self._thread: ThreadPoolExecutor | None = None
         self._last: Future[None] | None = None
         self._artifact: UUID | None = None
+        self._was_read = False
 
     def __call__(self, progress: JobProgress) -> None:
         """Send the progress, if the last update was long enough ago."""
+        self._was_read |= progress.state == READING and progress.bytes_sent + progress.rows > 0
         now = time.monotonic()
         if now - self._began < PROGRESS_AFTER or now - self._sent < PROGRESS_EVERY:
             return
         if self._last is None or self._last.done():
             self._sent = now
-            self._send(per_cent(progress))
+            self._send(per_cent(progress, was_read=self._was_read))
 
     def finish(self, *, succeeded: bool) -> None:
         """Send the last update, and wait for it.
@@ -184,13 +188,20 @@ class ProgressReport:
             _warn(error)
 
 
-def per_cent(progress: JobProgress) -> float:
-    """Return the progress of a load in per cent: of its upload, then of its job, for which BigQuery reports none."""
-    if progress.state == "DONE":
-        return DONE
+def per_cent(progress: JobProgress, *, was_read: bool) -> float:
+    """Return the progress of a load in per cent: of its source, its upload, then its job, of which BigQuery tells none.
+
+    Args:
+        progress: The latest report.
+        was_read: Whether the source was read before the upload; a few files are sent as they are.
+    """
+    part = progress.bytes_sent / progress.bytes_total if progress.bytes_total else 0.0
+    if progress.state == READING:
+        return READ_SHARE * min(part, 1.0)
     if progress.state == UPLOADING:
-        return UPLOAD_SHARE * progress.bytes_sent / progress.bytes_total if progress.bytes_total else 0.0
-    return UPLOAD_SHARE
+        begin = READ_SHARE if was_read else 0.0
+        return begin + (UPLOAD_SHARE - begin) * part
+    return DONE if progress.state == "DONE" else UPLOAD_SHARE
 
 
 def _warn(error: Exception) -> None:

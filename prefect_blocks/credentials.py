@@ -81,6 +81,7 @@ class CartoCredentials(CredentialsBlock):
     location: str | None = _field("location")
     default_dataset: str | None = _field("default_dataset")
     bigquery_endpoint: str | None = _field("bigquery_endpoint")
+    maximum_bytes_billed: int | None = _field("maximum_bytes_billed")
 
     @classmethod
     def __dispatch_key__(cls) -> str:

@@ -11,7 +11,7 @@ from prefect.context import TaskRunContext
 from prefect.logging import get_run_logger
 
 from carto_auth_integrations.errors import is_transient
-from carto_auth_integrations.warehouse.options import MAX_ROWS, LoadOptions, QueryOptions
+from carto_auth_integrations.warehouse.options import COSTS, MAX_ROWS, LoadOptions, QueryOptions
 from carto_auth_integrations.warehouse.results import LoadResult, QueryResult, plain_result
 
 from . import _calls, _reports
@@ -36,6 +36,18 @@ RETRY_DELAYS: list[float] = [10, 60, 300]
 """Seconds before each further try: short for a brief outage, and long enough in total for one of some minutes."""
 RETRY_JITTER = 0.3
 """Share by which a delay may be longer, so that many runs do not come back at once."""
+COUNTED = {
+    "write_disposition",
+    "create_disposition",
+    "create_dataset",
+    "format",
+    "schema",
+    "geometry",
+    "crs",
+    "partitioning",
+    "clustering",
+}
+"""Options of a load that are part of its key with any value, since the first release; others only if they change it."""
 
 
 def retry_if_transient(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001  # Prefect's
@@ -82,9 +94,10 @@ def carto_query(
             `carto-data-warehouse/prod` for a warehouse). With a name, no secret travels with the task.
         sql: The statement or script.
         parameters: Values for `@name` (a mapping) or `?` (a sequence).
-        options: Options of `CartoWarehouse.query`: `destination`, `write_disposition`, `max_rows`, `timeout`,
-            `on_progress`; `labels` beside those of the flow, the task and their runs; `idempotency_key` instead of the
-            one that is made of the flow run and of what the query does.
+        options: Options of `CartoWarehouse.query`: `destination`, `write_disposition`, `maximum_bytes_billed`,
+            `priority`, `use_query_cache`, `dry_run`, `max_rows`, `timeout`, `on_progress`; `labels` beside those of the
+            flow, the task and their runs; `idempotency_key` instead of the one that is made of the flow run and of what
+            the query does.
 
     Returns:
         A `QueryResult` as plain JSON types: `job_id`, `total_rows`, `affected_rows`, `rows` and so on.
@@ -121,7 +134,7 @@ def carto_load(
 ) -> dict[str, Any]:
     """Load data into a table, once in a run of a flow: a retry of the task or of the flow never loads it twice.
 
-    A call is known by the name of its file, the content of its rows or the name and arguments of its function, and by
+    A call is known by the names of its files, the content of its rows or the name and arguments of its function, and by
     where and how it is loaded; similar calls by their order in the flow. In another process than the flow's, as with
     Dask, equal rows in one run are one load, unless each call has an `idempotency_key`.
 
@@ -134,12 +147,15 @@ def carto_load(
         asset: Whether Prefect is told that the asset `bigquery://project/dataset/table` was materialized.
         table_artifact: Whether rows, bytes, job and duration are written to a table artifact.
         progress_artifact: Whether the progress of a load of more than a few seconds is shown as a progress artifact.
-        options: Options of `CartoWarehouse.load`: `write_disposition`, `schema`, `geometry`, `timeout` and so on;
-            `labels` beside those of the flow, the task and their runs; `idempotency_key` instead of the one that is
-            made of the flow run and of what the load does; `on_progress` instead of the progress artifact.
+        options: Options of `CartoWarehouse.load`: `write_disposition`, `create_disposition`, `create_dataset`,
+            `format`, `schema`, `geometry`, `crs`, `edges`, `lon` and `lat`, `invalid_geometry`, `make_valid`,
+            `bad_rows`, `column_names`, `column_types`, `layer`, `delimiter`, `encoding`, `quote`, `null_marker`,
+            `skip_rows`, `header`, `partitioning`, `clustering`, `timeout`; `labels` beside those of the flow, the task
+            and their runs; `idempotency_key` instead of the one that is made of the flow run and of what the load does;
+            `on_progress` instead of the progress artifact.
 
     Returns:
-        A `LoadResult` as plain JSON types: `job_id`, `destination`, `rows`, `bytes` and so on.
+        A `LoadResult` as plain JSON types: `job_id`, `destination`, `rows`, `bytes`, `rejected`, `repaired` and so on.
 
     Raises:
         FileNotFoundError: If the file does not exist.
@@ -189,16 +205,18 @@ async def acarto_load(
 
 def _query_options(sql: str, parameters: Parameters | None, options: QueryKeywords) -> QueryKeywords:
     what = {"sql": sql, "parameters": parameters, **_options_of(QueryOptions, options)}
-    return {
-        "max_rows": MAX_ROWS,
-        **options,
-        "idempotency_key": options.get("idempotency_key") or _calls.idempotency_key("query", what),
-        "labels": _all_labels(options),
-    }
+    key = options.get("idempotency_key")
+    if not key and not options.get("dry_run"):
+        key = _calls.idempotency_key("query", what)
+    return {"max_rows": MAX_ROWS, **options, "idempotency_key": key, "labels": _all_labels(options)}
 
 
 def _load_key(source: Any, destination: str, options: LoadKeywords) -> RunKey | None:
-    what = _options_of(LoadOptions, options)
+    what = {
+        name: value
+        for name, value in _options_of(LoadOptions, options).items()
+        if name in COUNTED or value != LoadOptions.__dataclass_fields__[name].default
+    }
     if what.get("crs") is not None:
         what["crs"] = str(what["crs"])
     return _calls.idempotency_key("load", {**what, "source": source, "destination": destination})
@@ -206,7 +224,7 @@ def _load_key(source: Any, destination: str, options: LoadKeywords) -> RunKey | 
 
 def _options_of(kind: type[QueryOptions | LoadOptions], options: QueryKeywords | LoadKeywords) -> dict[str, Any]:
     """Return the options that say what a job does; the others may differ between two tries."""
-    return {name: value for name, value in options.items() if name in kind.__dataclass_fields__}
+    return {name: value for name, value in options.items() if name in kind.__dataclass_fields__ and name not in COSTS}
 
 
 def _loaded(warehouse: Warehouse) -> CartoDataWarehouse:
@@ -241,11 +259,18 @@ def _logged(result: QueryResult | LoadResult) -> dict[str, Any]:
     """Write a result to the run's log, and return it as plain JSON types."""
     if TaskRunContext.get():
         found = " (done by an earlier try)" if result.reattached else ""
-        get_run_logger().info("%s%s", _sentence(result), found)
+        logger = get_run_logger()
+        logger.info("%s%s", _sentence(result), found)
+        if isinstance(result, LoadResult) and result.repaired:
+            logger.info("%s", result.repair)
+        if isinstance(result, LoadResult) and result.rejected:
+            logger.warning("%s", result.rejection)
     return plain_result(result)
 
 
 def _sentence(result: QueryResult | LoadResult) -> str:
     if isinstance(result, LoadResult):
         return f"Load job {result.job_id}: {result.rows:,} rows, {result.bytes:,} bytes into {result.destination}"
+    if not result.job_id:
+        return f"Dry run of a query: {result.bytes_processed:,} bytes would be read"
     return f"Query job {result.job_id}: {result.total_rows:,} rows, {result.bytes_processed:,} bytes read"

@@ -147,7 +147,7 @@ class CartoDataWarehouse(DatabaseBlock):
     def execute(  # type: ignore[override]  # sync, see above
         self, operation: str, parameters: Parameters | None = None, **execution_kwargs: Unpack[QueryKeywords]
     ) -> QueryResult:
-        """Run a statement whose rows, if it returns any, are not needed.
+        """Run a statement whose rows, if it returns any, are not needed; with `dry_run=True`, only look what it costs.
 
         Args:
             operation: The statement or script.
@@ -186,10 +186,14 @@ class CartoDataWarehouse(DatabaseBlock):
         It is not called `load`, since that is Prefect's method that loads the block.
 
         Args:
-            source: A file, a `gs://` URI or a list of them, a pandas DataFrame, a GeoDataFrame, a pyarrow Table or
+            source: A file, a directory, a glob, an `https://`, `s3://` or other URL, or a list of them; `gs://` URIs,
+                which BigQuery reads by itself; a frame of pandas, geopandas or polars, a pyarrow Table or
                 RecordBatchReader, or an iterable of dicts, of Arrow batches or of frames.
             destination: The table, `dataset.table` or `project.dataset.table`.
-            options: Options of `CartoWarehouse.load`, such as `write_disposition` and `idempotency_key`.
+            options: Options of `CartoWarehouse.load`: `idempotency_key`, `write_disposition`, `create_disposition`,
+                `create_dataset`, `format`, `schema`, `geometry`, `crs`, `edges`, `lon` and `lat`, `invalid_geometry`,
+                `make_valid`, `bad_rows`, `column_names`, `column_types`, `layer`, `delimiter`, `encoding`, `quote`,
+                `null_marker`, `skip_rows`, `header`, `partitioning`, `clustering`, `labels`, `timeout`, `on_progress`.
 
         Raises:
             FileNotFoundError: If the file does not exist.
@@ -365,4 +369,6 @@ class _Connection:
 
 
 def _key_of(operation: str, parameters: Parameters | None, options: QueryKeywords) -> str:
+    if options.get("dry_run"):
+        raise ValueError("A dry run has no rows to fetch: call execute, whose result has bytes_processed.")
     return repr((operation, parameters, sorted(options.items(), key=lambda option: option[0])))

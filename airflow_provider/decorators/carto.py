@@ -61,8 +61,9 @@ class CartoLoadDecoratedOperator(DecoratedOperator, CartoLoadOperator):
 def carto_load_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
     """Make a task that loads what a function returns or yields. DAG files call it `@task.carto_load`.
 
-    The function returns a frame, a GeoDataFrame, Arrow, a list of dicts, a path or a `gs://` URI, or yields dicts,
-    frames or Arrow batches, which are streamed. A function that yields does not run if a retry finds its rows loaded.
+    The function returns a frame, a GeoDataFrame, Arrow, a list of dicts, or files as `CartoWarehouse.load` takes them,
+    or yields dicts, frames or Arrow batches, which are streamed. A function that yields does not run if a retry finds
+    its rows loaded.
 
     Example:
         ```python

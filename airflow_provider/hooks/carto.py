@@ -9,20 +9,25 @@ from contextlib import closing
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.sql.hooks.handlers import fetch_all_handler, fetch_one_handler
 from airflow.providers.common.sql.hooks.lineage import send_sql_hook_lineage
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 from airflow_provider.compat import MASK_HERE_ASKS, mask_here, mask_secret
 from airflow_provider.connection import CONN_TYPE, account_fields, form_behaviour, form_widgets
-from airflow_provider.hooks.insert import inserts
+from airflow_provider.hooks.insert import columns_of, inserts
+from airflow_provider.hooks.rows import AsTheyAre, plain_parameters, plain_row, tables_of
 from carto_auth_integrations.account.fields import FIELDS
 from carto_auth_integrations.auth import CartoAuth
 from carto_auth_integrations.errors import CredentialsError, MissingDependency
 from carto_auth_integrations.tokens.registry import add_token_listener
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    import pandas
+    import polars
+    import pyarrow
     from airflow.providers.common.compat.sdk import Connection
     from airflow.providers.openlineage.sqlparser import DatabaseInfo
     from google.cloud import bigquery
@@ -176,6 +181,17 @@ class CartoHook(DbApiHook):
         await self.aget_auth()
         return await asyncio.to_thread(self.get_conn)
 
+    def get_records(self, sql: str | list[str], parameters: Iterable[Any] | Mapping[str, Any] | None = None) -> Any:
+        """Return all rows as tuples of Python's own types: `Decimal`, `date`, `bytes` and so on.
+
+        `run`, and with it what an operator writes to XCom, returns plain JSON types instead.
+        """
+        return self.run(sql, parameters=parameters, handler=lambda cursor: AsTheyAre(fetch_all_handler(cursor)))
+
+    def get_first(self, sql: str | list[str], parameters: Iterable[Any] | Mapping[str, Any] | None = None) -> Any:
+        """Return the first row as a tuple of Python's own types, like `get_records`; None if there is no row."""
+        return self.run(sql, parameters=parameters, handler=lambda cursor: AsTheyAre(fetch_one_handler(cursor)))
+
     def insert_rows(
         self,
         table: str,
@@ -189,7 +205,7 @@ class CartoHook(DbApiHook):
 
         Args:
             table: `dataset.table` or `project.dataset.table`.
-            rows: Each a sequence with a value per column; BigQuery's types follow from Python's.
+            rows: Each a sequence with a value per column, of the column's type: lists for arrays, dicts for structs.
             target_fields: The columns' names; None for all, in the table's order.
             commit_every: Rows in one statement; 0 for as many as BigQuery accepts. A statement inserts all or nothing.
             replace: Not supported.
@@ -197,15 +213,22 @@ class CartoHook(DbApiHook):
 
         Raises:
             NotImplementedError: If `replace` is true.
+            TypeError: If a value is of another type than its column; the message names row and column.
+            ValueError: If a column cannot hold its value exactly, or does not exist.
         """
         if replace:
             raise NotImplementedError("BigQuery has no REPLACE: run a MERGE statement, or load with WRITE_TRUNCATE.")
-        inserted, sql = 0, None
-        with closing(self.get_conn()) as connection, closing(connection.cursor()) as cursor:
-            for sql, values, count in inserts(table, rows, target_fields, most_rows=commit_every):
-                cursor.execute(sql, values)
-                inserted += count
-                self.log.info("Inserted %s rows into %s so far", inserted, table)
+        from carto_auth_integrations.warehouse.tables import destination_of
+
+        project, dataset = self.get_carto_dw_credentials()[0], self.auth.account.default_dataset
+        name = destination_of(table.replace("`", ""), project, dataset)
+        with closing(self.get_carto_dw_client()) as client:
+            schema = [field.to_api_repr() for field in client.get_table(name).schema]
+        warehouse, inserted, sql = self.get_carto_warehouse(), 0, None
+        for sql, values, count in inserts(name, columns_of(schema, target_fields, name), rows, most_rows=commit_every):
+            warehouse.query(sql, parameters=values, max_rows=0)
+            inserted += count
+            self.log.info("Inserted %s rows into %s so far", inserted, table)
         if sql:
             send_sql_hook_lineage(context=self, sql=sql, row_count=inserted)
 
@@ -283,13 +306,60 @@ class CartoHook(DbApiHook):
         """Return the connection's default dataset, for table names without one."""
         return (self.auth.account.default_dataset or "").rpartition(".")[2] or None
 
+    def _run_command(self, cur: Any, sql_statement: str, parameters: Any) -> None:
+        super()._run_command(cur, sql_statement, plain_parameters(parameters))
+
     def _make_common_data_structure(self, result: Any) -> Any:
-        """Return BigQuery's rows as plain tuples, which common-sql promises and XCom can hold."""
+        """Return BigQuery's rows as plain tuples, which common-sql promises; for XCom, of plain JSON types."""
         from google.cloud.bigquery import Row
 
-        if isinstance(result, list):
-            return [tuple(row) if isinstance(row, Row) else row for row in result]
-        return tuple(result) if isinstance(result, Row) else result
+        rows, convert = (result.rows, tuple) if isinstance(result, AsTheyAre) else (result, plain_row)
+        if isinstance(rows, list):
+            return [convert(row) if isinstance(row, Row) else row for row in rows]
+        return convert(rows) if isinstance(rows, Row) else rows
+
+    def _get_pandas_df(
+        self, sql: str, parameters: Any = None, *, index_col: Any = None, dtype: Any = None
+    ) -> pandas.DataFrame:
+        return _frame_of(self._table(sql, parameters), index_col, dtype)
+
+    def _get_polars_df(self, sql: str, parameters: Any = None) -> polars.DataFrame:
+        from carto_auth_integrations.warehouse.dataframes import to_polars  # not needed to parse a DAG file
+
+        return to_polars(self._table(sql, parameters))
+
+    def _get_pandas_df_by_chunks(
+        self, sql: str, parameters: Any = None, *, chunksize: int, index_col: Any = None, dtype: Any = None
+    ) -> Iterator[pandas.DataFrame]:
+        for table in self._tables(sql, parameters, chunksize):
+            yield _frame_of(table, index_col, dtype)
+
+    def _get_polars_df_by_chunks(
+        self, sql: str, parameters: Any = None, *, chunksize: int
+    ) -> Iterator[polars.DataFrame]:
+        from carto_auth_integrations.warehouse.dataframes import to_polars
+
+        yield from map(to_polars, self._tables(sql, parameters, chunksize))
+
+    def _table(self, sql: str, parameters: Any) -> pyarrow.Table:
+        with closing(self.get_conn()) as connection, closing(connection.cursor()) as cursor:
+            cursor.execute(sql, plain_parameters(parameters))
+            return cursor.query_job.to_arrow(create_bqstorage_client=False)
+
+    def _tables(self, sql: str, parameters: Any, size: int) -> Iterator[pyarrow.Table]:
+        with closing(self.get_conn()) as connection, closing(connection.cursor()) as cursor:
+            cursor.execute(sql, plain_parameters(parameters))
+            rows = cursor.query_job.result(page_size=size)
+            yield from tables_of(rows.to_arrow_iterable(), size)
+
+
+def _frame_of(table: pyarrow.Table, index_col: Any, dtype: Any) -> pandas.DataFrame:
+    from carto_auth_integrations.warehouse.dataframes import to_pandas
+
+    frame = to_pandas(table)
+    if dtype is not None:
+        frame = frame.astype(dtype)
+    return frame if index_col is None else frame.set_index(index_col)
 
 
 def _verdict(account: CartoAccount, stages: Sequence[CheckResult]) -> tuple[bool, str]:

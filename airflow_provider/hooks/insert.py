@@ -6,7 +6,9 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from carto_auth_integrations.warehouse.parameters import Parameter
 
 MOST_PARAMETERS = 10_000
 """BigQuery's limit of parameters in one query. https://cloud.google.com/bigquery/quotas#query_jobs"""
@@ -16,42 +18,62 @@ class Insert(NamedTuple):
     """One statement with the values of its placeholders.
 
     Attributes:
-        sql: The statement, with a `%s` for each value, as the DB-API wants it.
-        values: The values, whose BigQuery types follow from their Python types.
+        sql: The statement, with a `?` for each value.
+        values: The values, each of its column's type.
         rows: How many rows it inserts.
     """
 
     sql: str
-    values: list[Any]
+    values: list[Parameter]
     rows: int
 
 
 def inserts(
-    table: str, rows: Iterable[Sequence[Any]], columns: Iterable[str] | None, *, most_rows: int = 0
+    table: str, columns: Sequence[Mapping[str, Any]], rows: Iterable[Sequence[Any]], *, most_rows: int = 0
 ) -> Iterator[Insert]:
     """Yield statements that insert rows, as the rows come.
 
     Args:
-        table: `dataset.table` or `project.dataset.table`.
+        table: `project.dataset.table`.
+        columns: The columns, as BigQuery's REST API describes them.
         rows: Each a sequence with a value per column.
-        columns: The columns' names; None for all, in the table's order.
         most_rows: Rows in one statement; 0 for as many as BigQuery accepts.
+
+    Raises:
+        TypeError: If a value is of another type than its column.
+        ValueError: If a column cannot hold its value exactly, or a row has too few values or too many.
     """
-    into = f"INSERT INTO {table} {_list_of(columns)}".replace("%", "%%")
-    rows = iter(rows)
-    for first in rows:
-        fit = max(MOST_PARAMETERS // max(len(first), 1), 1)
-        chunk = [first, *islice(rows, (min(most_rows, fit) if most_rows else fit) - 1)]
-        listed = ", ".join(f"({', '.join(map(_placeholder, row))})" for row in chunk)
-        values = [value for value in chain.from_iterable(chunk) if value is not None]
-        yield Insert(f"{into}VALUES {listed}", values, len(chunk))
+    names = ", ".join(f"`{column['name']}`" for column in columns)
+    fit = max(MOST_PARAMETERS // max(len(columns), 1), 1)
+    into, placeholders = f"INSERT INTO `{table}` ({names}) ", f"({', '.join('?' * len(columns))})"
+    numbered = enumerate(rows, 1)
+    for first in numbered:
+        chunk = [first, *islice(numbered, (min(most_rows, fit) if most_rows else fit) - 1)]
+        values = chain.from_iterable(_values_of(row, number, columns) for number, row in chunk)
+        yield Insert(f"{into}VALUES {', '.join([placeholders] * len(chunk))}", list(values), len(chunk))
 
 
-def _list_of(columns: Iterable[str] | None) -> str:
-    names = ", ".join(name if name.startswith("`") else f"`{name}`" for name in columns or ())
-    return f"({names}) " if names else ""
+def _values_of(row: Sequence[Any], number: int, columns: Sequence[Mapping[str, Any]]) -> Iterator[Parameter]:
+    from carto_auth_integrations.warehouse.column_parameters import column_parameter
+
+    if len(row) != len(columns):
+        raise ValueError(f"Row {number} has {len(row)} values, and there are {len(columns)} columns.")
+    return (column_parameter(column, value, f"Row {number}") for column, value in zip(columns, row, strict=True))
 
 
-def _placeholder(value: Any) -> str:
-    # None has no type, and the DB-API needs one for each parameter.
-    return "NULL" if value is None else "%s"
+def columns_of(
+    schema: Sequence[Mapping[str, Any]], names: Iterable[str] | None, table: str
+) -> Sequence[Mapping[str, Any]]:
+    """Return the columns of a table by their names, which may be quoted; all of them for None.
+
+    Raises:
+        ValueError: If the table has no column of a name.
+    """
+    wanted = [name.strip("`") for name in names or ()]
+    if not wanted:
+        return schema
+    known = {column["name"].lower(): column for column in schema}
+    for name in wanted:
+        if name.lower() not in known:
+            raise ValueError(f"{table} has no column {name}: its columns are {', '.join(known)}.")
+    return [known[name.lower()] for name in wanted]

@@ -28,10 +28,15 @@ if TYPE_CHECKING:
 
     from carto_auth_integrations.warehouse import CartoWarehouse, JobReference, QueryResult
     from carto_auth_integrations.warehouse.options import (
+        BadRows,
+        ColumnNames,
         CreateDisposition,
+        Edges,
         FileFormat,
+        InvalidGeometry,
         Parameters,
         Partitioning,
+        Priority,
         WriteDisposition,
     )
 
@@ -193,7 +198,7 @@ class CartoJobOperator(ResumableJobMixin, BaseOperator):
         hook = CartoHook(self.carto_conn_id)
         watch = self._watch_job(context, hook)
         options = {
-            **{field.name: getattr(self, field.name) for field in fields(self.options_class)},
+            **self._options(),
             "idempotency_key": self._key(context),
             "labels": {**job_labels(context), **(self.labels or {})},
             "on_progress": watch,
@@ -205,6 +210,16 @@ class CartoJobOperator(ResumableJobMixin, BaseOperator):
     def _begin_job(self, warehouse: CartoWarehouse, options: dict[str, Any]) -> JobReference:
         raise NotImplementedError
 
+    def _options(self) -> dict[str, Any]:
+        """Return the options of the job by name.
+
+        Raises:
+            ValueError: If a choice is unknown, or one option needs another.
+        """
+        options = {field.name: getattr(self, field.name) for field in fields(self.options_class)}
+        self.options_class(**options)
+        return options
+
     def _wait_for_result(self, job: Mapping[str, Any], context: Context) -> QueryResult | LoadResult:
         """Wait for the job of a `job_id` and a `location`, report its table to Airflow, and return its result."""
         hook = CartoHook(self.carto_conn_id)
@@ -215,9 +230,17 @@ class CartoJobOperator(ResumableJobMixin, BaseOperator):
             on_progress=self._watch_job(context, hook),
         )
         self.log.info("Job %s has succeeded.", result.job_id)
+        facts: dict[str, Any] = {"job_id": result.job_id}
+        if isinstance(result, LoadResult):
+            facts |= {"rows": result.rows, **result.treated}
+            if result.rejected:
+                self.log.warning("%s", result.rejection)
+            if result.repaired:
+                self.log.info("%s", result.repair)
+        else:
+            facts["rows"] = result.total_rows
         if self.destination is not None and result.destination is not None:
-            rows = result.rows if isinstance(result, LoadResult) else result.total_rows
-            emit_asset(context, self.outlets, result.destination, {"job_id": result.job_id, "rows": rows})
+            emit_asset(context, self.outlets, result.destination, facts)
         return result
 
     def _watch_job(self, context: Context, hook: CartoHook) -> JobWatch:
@@ -255,6 +278,10 @@ class CartoQueryOperator(CartoJobOperator):
         parameters: Values for `@name` (a mapping) or `?` (a list).
         destination: A table for the rows, `dataset.table` or `project.dataset.table`.
         write_disposition: What happens to that table's rows: `WRITE_TRUNCATE`, `WRITE_APPEND` or `WRITE_EMPTY`.
+        maximum_bytes_billed: Bytes; a query that would bill more fails before it costs anything. None for the
+            connection's limit, if it has one.
+        priority: `INTERACTIVE`, or `BATCH` to wait until the project has resources to spare.
+        use_query_cache: Whether the rows may come from BigQuery's cache; None for BigQuery's default, which is yes.
         max_rows: How many rows go into XCom.
         labels: See `CartoJobOperator`.
         idempotency_key: See `CartoJobOperator`.
@@ -275,6 +302,9 @@ class CartoQueryOperator(CartoJobOperator):
         parameters: Parameters | None = None,
         destination: str | None = None,
         write_disposition: WriteDisposition = "WRITE_TRUNCATE",
+        maximum_bytes_billed: int | None = None,
+        priority: Priority = "INTERACTIVE",
+        use_query_cache: bool | None = None,
         max_rows: int = MAX_ROWS,
         labels: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
@@ -293,7 +323,11 @@ class CartoQueryOperator(CartoJobOperator):
         self.sql = sql
         self.parameters = parameters
         self.write_disposition = write_disposition
+        self.maximum_bytes_billed = maximum_bytes_billed
+        self.priority = priority
+        self.use_query_cache = use_query_cache
         self.max_rows = max_rows
+        self._options()
 
     def _begin_job(self, warehouse: CartoWarehouse, options: dict[str, Any]) -> JobReference:
         return warehouse.begin_query(self.sql, parameters=self.parameters, **options)
@@ -308,17 +342,39 @@ class CartoLoadOperator(CartoJobOperator):
         ```
 
     Args:
-        source: A file that the worker can read (CSV with a header, newline-delimited JSON, GeoJSON, Parquet,
-            GeoParquet, Avro), a `gs://` URI or a list of them, or rows as a list of dicts, such as another task's XCom.
+        source: A file, a directory, a glob, an `https://`, `s3://` or other URL, or a list of them, which the worker
+            reads; `gs://` URIs, which BigQuery reads by itself; or rows as a list of dicts, such as another task's
+            XCom. The formats are those of `CartoWarehouse.load`.
         destination: The table, `dataset.table` or `project.dataset.table`.
-        write_disposition: `WRITE_APPEND`, `WRITE_TRUNCATE` (replaces the rows) or `WRITE_EMPTY` (fails if there are
-            rows).
+        write_disposition: `WRITE_APPEND`, `WRITE_TRUNCATE` (replaces the rows at once) or `WRITE_EMPTY` (the load fails
+            if there are rows).
         create_disposition: `CREATE_IF_NEEDED` or `CREATE_NEVER`.
         create_dataset: Whether a missing dataset is created.
-        format: The file's format, if its name does not tell: `CSV`, `JSON`, `GEOJSON`, `PARQUET`, `AVRO`.
-        schema: The table's schema; left out, it is derived from the data.
-        geometry: Columns that hold geometry as WKB or WKT, and become GEOGRAPHY.
-        crs: The coordinate reference system of these columns; left out, longitude and latitude.
+        format: The file's format, if its name does not tell: `CSV`, `JSON`, `GEOJSON`, `PARQUET`, `AVRO`, `EXCEL`, or
+            `VECTOR` for GeoPackage, Shapefile, KML and whatever else GDAL reads.
+        schema: The table's schema; None to derive it from the data.
+        geometry: Columns that hold geometry as WKB, WKT, GeoJSON or shapely objects, and become GEOGRAPHY.
+            GeoDataFrames, GeoJSON and other geographic files name theirs.
+        crs: The coordinate reference system of the geometry; None for what the source names, else longitude and
+            latitude.
+        edges: What the edges of the geometry are: `planar`, straight lines on a map of longitude and latitude, or
+            `spherical`, geodesics; None for what the source names, else planar.
+        lon: A column of longitudes. With `lat`, it becomes a column `geom` of points.
+        lat: A column of latitudes.
+        invalid_geometry: `refuse` names the first invalid geometry; `repair` mends it as `shapely.make_valid` does.
+        make_valid: Whether invalid geometry is mended: a short form of `invalid_geometry="repair"`.
+        bad_rows: `refuse` ends the load at the first row that does not fit; `quarantine` loads such rows into
+            `<table>__rejected`, with the reason.
+        column_names: `strict` refuses names that BigQuery does not accept; `sanitize` makes them valid.
+        column_types: BigQuery types by column, for columns whose type is not to be derived from the data.
+        layer: The layer of a geographic file, or the sheet of a workbook; None for its only or first one.
+        delimiter: The column delimiter of a CSV file; None to find it.
+        encoding: The encoding of a text file; None to find it.
+        quote: The quote character of a CSV file.
+        null_marker: The text that stands for NULL in a CSV file, beside an empty field.
+        skip_rows: Lines before the header of a CSV file or a sheet.
+        header: Whether the first line of a CSV file or a sheet names the columns; without it they are `column_1` and so
+            on.
         partitioning: A `bigquery.TimePartitioning` or `bigquery.RangePartitioning`.
         clustering: Columns to cluster by.
         labels: See `CartoJobOperator`.
@@ -343,6 +399,21 @@ class CartoLoadOperator(CartoJobOperator):
         schema: Sequence[SchemaField] | None = None,
         geometry: Sequence[str] | str = (),
         crs: object = None,
+        edges: Edges | None = None,
+        lon: str | None = None,
+        lat: str | None = None,
+        invalid_geometry: InvalidGeometry = "refuse",
+        make_valid: bool = False,
+        bad_rows: BadRows = "refuse",
+        column_names: ColumnNames = "strict",
+        column_types: Mapping[str, str] | None = None,
+        layer: str | None = None,
+        delimiter: str | None = None,
+        encoding: str | None = None,
+        quote: str = '"',
+        null_marker: str | None = None,
+        skip_rows: int = 0,
+        header: bool = True,
         partitioning: Partitioning | None = None,
         clustering: Sequence[str] = (),
         labels: Mapping[str, str] | None = None,
@@ -367,8 +438,24 @@ class CartoLoadOperator(CartoJobOperator):
         self.schema = schema
         self.geometry = geometry
         self.crs = crs
+        self.edges = edges
+        self.lon = lon
+        self.lat = lat
+        self.invalid_geometry = invalid_geometry
+        self.make_valid = make_valid
+        self.bad_rows = bad_rows
+        self.column_names = column_names
+        self.column_types = column_types
+        self.layer = layer
+        self.delimiter = delimiter
+        self.encoding = encoding
+        self.quote = quote
+        self.null_marker = null_marker
+        self.skip_rows = skip_rows
+        self.header = header
         self.partitioning = partitioning
         self.clustering = clustering
+        self._options()
 
     def _begin_job(self, warehouse: CartoWarehouse, options: dict[str, Any]) -> JobReference:
         return warehouse.begin_load(self.source, str(self.destination), **options)

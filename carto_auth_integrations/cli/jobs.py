@@ -12,8 +12,10 @@ from humanize import naturalsize
 
 from ..checks import describe
 from ..errors import CredentialsError
-from ..warehouse.results import UPLOADING
+from ..waiting import run
+from ..warehouse.results import READING, UPLOADING
 from .output import Failure, console, print_note, printable
+from .spelling import as_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,13 +24,16 @@ if TYPE_CHECKING:
 
     from ..auth import CartoAuth
     from ..bigquery.dw_tokens import DWTokens
+    from ..waiting import Steps
     from ..warehouse import CartoWarehouse, JobProgress
     from ..warehouse.options import OnProgress
 
 T = TypeVar("T")
 
-UPLOAD_LINES = 10
-"""Lines that report an upload where there is no progress bar: one for each tenth of it."""
+PARTS = 10
+"""Lines that report the reading, and the upload, where there is no progress bar: one for each tenth."""
+ROWS_OF_A_LINE = 1_000_000
+"""Rows of such a line if the size of the source is not known."""
 SHOWN_ERRORS = 3
 """Errors of one response that are shown: BigQuery may list one for each bad row."""
 CANCEL_AGAIN_AFTER = 1.0
@@ -77,9 +82,29 @@ def run_job(auth: CartoAuth, call: Callable[[CartoWarehouse, OnProgress], T], *,
     raise click.exceptions.Exit(INTERRUPTED)
 
 
+def run_reading(steps: Callable[[OnProgress], Steps[T]]) -> T:
+    """Read a source without loading it, which needs no account.
+
+    Args:
+        steps: Returns the steps, with the callback for their progress.
+
+    Raises:
+        Failure: If the source cannot be read.
+        click.exceptions.Exit: After Ctrl-C.
+    """
+    try:
+        with _progress_display(uploads=True) as show:
+            return run(steps(show))
+    except KeyboardInterrupt:
+        print_note("Interrupted: nothing was loaded.", style="yellow")
+        raise click.exceptions.Exit(INTERRUPTED) from None
+    except (ValueError, TypeError, OSError) as error:
+        raise Failure(_one_line(as_options(str(error)))) from None
+
+
 @contextmanager
 def _progress_display(*, uploads: bool) -> Iterator[OnProgress]:
-    """Show a bar on a terminal; elsewhere print lines for an upload, and nothing for a query."""
+    """Show a bar on a terminal; elsewhere print lines for a load, and nothing for a query."""
     terminal = console(stderr=True)
     if not terminal.is_terminal or terminal.is_dumb_terminal or terminal.no_color:
         yield ProgressLines() if uploads else lambda _progress: None
@@ -93,14 +118,17 @@ def _progress_display(*, uploads: bool) -> Iterator[OnProgress]:
 
 
 def _update_bar(bar: Progress, task: TaskID, progress: JobProgress) -> None:
-    if progress.state == UPLOADING:
-        bar.update(task, description="Uploading", completed=progress.bytes_sent, total=progress.bytes_total)
+    moves = {READING: "Reading", UPLOADING: "Uploading"}
+    if progress.state in moves:
+        rows = f" {progress.rows:,} rows" if progress.rows else ""
+        text = f"{moves[progress.state]}{rows}"
+        bar.update(task, description=text, completed=progress.bytes_sent, total=progress.bytes_total)
     else:
         bar.update(task, description=f"Job {progress.state}")
 
 
 class ProgressLines:
-    """Prints a line for each tenth of an upload and each new state of the job, on standard error."""
+    """Prints a line for each tenth that is read or sent and each new state of the job, on standard error."""
 
     def __init__(self) -> None:
         self._printed: tuple[str, int] | None = None
@@ -108,11 +136,14 @@ class ProgressLines:
     def __call__(self, progress: JobProgress) -> None:
         """Print a line if there is something new."""
         part, line = 0, f"Job {progress.job_id}: {progress.state}."
-        if progress.state == UPLOADING:
-            if progress.bytes_total is None:
+        if progress.state in (READING, UPLOADING):
+            total, rows = progress.bytes_total, f", {progress.rows:,} rows" if progress.rows else ""
+            if total is None and not rows:
                 return
-            part = progress.bytes_sent * UPLOAD_LINES // max(progress.bytes_total, 1)
-            line = f"Sent {naturalsize(progress.bytes_sent)} of {naturalsize(progress.bytes_total)}."
+            part = progress.rows // ROWS_OF_A_LINE if total is None else progress.bytes_sent * PARTS // max(total, 1)
+            whole = "" if total is None else f" of {naturalsize(total)}"
+            verb = "Read" if progress.state == READING else "Sent"
+            line = f"{verb} {naturalsize(progress.bytes_sent)}{whole}{rows}."
         if (progress.state, part) != self._printed:
             self._printed = progress.state, part
             print_note(line)
@@ -152,7 +183,7 @@ def _describe(error: Exception, tokens: DWTokens, job: JobProgress | None) -> st
         return f"BigQuery answered {error.code}: {_one_line(text)}{f' (job {job.job_id})' if job else ''}"
     if isinstance(error, (GoogleAPIError, GoogleAuthError, RequestException)):
         return describe(error, tokens)
-    return _one_line(str(error))
+    return _one_line(as_options(str(error)))
 
 
 def _one_line(text: str) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from carto_auth_integrations.sandbox import Sandbox
+from carto_auth_integrations.warehouse.options import QueryKeywords
 from tests.support.accounts import auth_for
 
 CLI = [sys.executable, "-m", "carto_auth_integrations.cli"]
@@ -68,7 +69,12 @@ class Shell:
     def interrupted(self, *arguments: str, when: Callable[[], bool]) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", INTERRUPTIBLE, *arguments]
         process = subprocess.Popen(
-            command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command,
+            env=self.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         deadline = time.monotonic() + 60
         while not when():
@@ -224,6 +230,48 @@ def test_the_same_query_with_the_same_key_runs_once(shell: Shell) -> None:
     assert (first["reattached"], second["reattached"]) == (False, True)
 
 
+def test_a_dry_run_prints_what_would_be_read(shell: Shell, table: str, csv: str) -> None:
+    shell.run("load", csv, table)
+
+    done = shell.run("query", f"SELECT * FROM {table}", "--dry-run")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(r"The query is valid, and would read [\d.]+ (Bytes?|kB)\.\n", done.stdout)
+    told = json.loads(shell.run("query", f"SELECT * FROM {table}", "--dry-run", "--json").stdout)
+    assert (told["job_id"], told["rows"]) == ("", [])
+    assert told["bytes_processed"] > 0
+    assert shell.run("query", "SELEC 1", "--dry-run").returncode == 1
+
+
+def test_a_query_over_its_limit_is_one_line(shell: Shell, table: str, csv: str) -> None:
+    shell.run("load", csv, table)
+    sql = f"SELECT * FROM {table}"
+
+    done = shell.run("query", sql, "--maximum-bytes-billed", "1")
+    of_the_account = shell.run("query", sql, CARTO_MAXIMUM_BYTES_BILLED="1")
+
+    assert (done.returncode, of_the_account.returncode) == (1, 1)
+    assert "bytes billed" in done.stderr
+    assert "bytes billed" in of_the_account.stderr
+    assert shell.run("query", sql, "--maximum-bytes-billed", "0").returncode == 2
+
+
+def test_priority_and_cache_are_told_to_bigquery(shell: Shell) -> None:
+    done = shell.run("query", "SELECT 1", "--priority", "batch", "--no-cache", "--json")
+
+    client = auth_for(shell.sandbox, shell.home).get_carto_dw_client()
+    job: Any = client.get_job(json.loads(done.stdout)["job_id"])
+    assert (job.priority, job.use_query_cache) == ("BATCH", False)
+
+
+def test_every_option_of_a_query_is_there() -> None:
+    from carto_auth_integrations.cli.warehouse import query
+
+    here = {parameter.name for parameter in query.params}
+    besides = {"destination", "write_disposition", "labels", "timeout", "on_progress"}  # for programs, and Ctrl-C
+    assert set(QueryKeywords.__annotations__) - besides <= here
+
+
 def test_the_number_of_changed_rows_is_printed(shell: Shell, table: str, csv: str) -> None:
     shell.run("load", csv, table)
 
@@ -290,8 +338,11 @@ def test_in_a_pipe_the_progress_is_plain_lines_on_standard_error(shell: Shell, t
     done = shell.run("load", csv, table)
 
     size = Path(csv).stat().st_size
-    sent, *states = done.stderr.splitlines()
-    assert sent == f"Sent {size} Bytes of {size} Bytes."
+    lines = done.stderr.splitlines()
+    read, sent = (next(line for line in lines[::-1] if line.startswith(verb)) for verb in ("Read", "Sent"))
+    states = [line for line in lines if line.startswith("Job")]
+    assert read == f"Read {size} Bytes of {size} Bytes, 2 rows."
+    assert re.fullmatch(r"Sent ([\d.]+ \w+) of \1\.", sent)
     assert re.fullmatch(r"Job carto_\w+: DONE\.", states[-1])
     assert not ANSI.search(done.stdout + done.stderr)
 
@@ -300,8 +351,20 @@ def test_a_load_in_json_is_one_object(shell: Shell, table: str, csv: str) -> Non
     done = shell.run("load", csv, table, "--json")
 
     content = json.loads(done.stdout)
-    assert set(content) == {"job_id", "location", "destination", "rows", "bytes", "reattached"}
-    assert (content["rows"], content["bytes"]) == (2, Path(csv).stat().st_size)
+    assert set(content) == {
+        "job_id",
+        "location",
+        "destination",
+        "rows",
+        "bytes",
+        "reattached",
+        "rejected",
+        "rejected_table",
+        "repaired",
+        "area_change",
+    }
+    assert (content["rows"], content["rejected"], content["rejected_table"]) == (2, 0, None)
+    assert content["bytes"] > 0
     assert content["destination"].endswith(f".{table}")
 
 
@@ -350,7 +413,9 @@ def test_geometry_is_converted_from_its_reference_system(shell: Shell, table: st
         ("empty.csv", "", (), "is empty"),
         ("rows.parquet", "id\n1\n", (), "is not PARQUET"),
         ("rows.what", "id\n1\n", (), "unknown format"),
-        ("rows.geojson", '{"type": "Nonsense"}', (), "is not a GeoJSON"),
+        ("rows.geojson", '{"type": "Nonsense"}', (), "is JSON, but not GeoJSON.*pass --format JSON"),
+        ("rows.csv", "id\n1\nx\n", ("--column-type", "id=INT64"), r"rows\.csv: row 2: column id"),
+        ("rows.csv", "a.b\n1\n", (), "--column-names sanitize"),
     ],
 )
 def test_a_bad_file_is_one_line(
@@ -363,7 +428,114 @@ def test_a_bad_file_is_one_line(
     done = shell.run("load", str(file), table, *arguments)
 
     assert (done.returncode, done.stdout) == (1, "")
-    assert re.fullmatch(rf"Error: .*{part}.*\n", done.stderr)
+    assert re.fullmatch(rf"(Read [\w ]+\.\n)*Error: .*{part}.*\n", done.stderr)
+
+
+def test_several_files_and_a_directory_are_one_load(shell: Shell, table: str) -> None:
+    directory = shell.home / "parts"
+    directory.mkdir()
+    files = [directory / f"{number}.csv" for number in range(3)]
+    for number, file in enumerate(files):
+        file.write_text(f"id,zip\n{number},0{number}\n")
+
+    listed = shell.run("load", str(files[0]), str(files[2]), table)
+    below = shell.run("load", str(directory), table)
+    matched = shell.run("load", str(directory / "[12].csv"), table)
+
+    for done, count in ((listed, 2), (below, 3), (matched, 2)):
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith(f"{count} rows loaded into ")
+    assert shell.rows(f"SELECT DISTINCT zip FROM {table} ORDER BY zip") == [{"zip": f"0{n}"} for n in range(3)]
+
+
+def test_standard_input_is_loaded(shell: Shell, table: str) -> None:
+    done = shell.run("load", "-", table, "--format", "csv", "--delimiter", ";", "--no-header", given="1;León\n2;Köln\n")
+
+    assert done.returncode == 0, done.stderr
+    assert shell.rows(f"SELECT * FROM {table} ORDER BY column_1") == [
+        {"column_1": 1, "column_2": "León"},
+        {"column_1": 2, "column_2": "Köln"},
+    ]
+
+
+def test_a_layer_of_a_geopackage_is_loaded_once(shell: Shell, table: str) -> None:
+    geopandas = pytest.importorskip("geopandas")
+    pytest.importorskip("pyogrio")
+    file = shell.home / "stores.gpkg"
+    for layer, name in (("shops", "Sol"), ("depots", "Norte")):
+        points = geopandas.GeoSeries.from_wkt(["POINT (440000 4474000)"], crs=25830)
+        geopandas.GeoDataFrame({"name": [name]}, geometry=points).to_file(file, layer=layer, driver="GPKG")
+    key = uuid.uuid4().hex
+
+    unnamed = shell.run("load", str(file), table)
+    done, again = (shell.run("load", str(file), table, "--layer", "shops", "--key", key) for _ in range(2))
+
+    assert unnamed.returncode == 1
+    assert "--layer" in unnamed.stderr
+    assert done.returncode == 0, done.stderr
+    assert again.stdout.startswith("1 row had been loaded by an earlier try into ")
+    assert shell.rows(f"SELECT name FROM {table}") == [{"name": "Sol"}]
+
+
+BOWTIE = "POLYGON ((0 0, 1 1, 1 0, 0 1, 0 0))"
+
+
+def test_rows_that_do_not_fit_go_to_a_table_of_their_own_and_are_named(shell: Shell, table: str) -> None:
+    file = shell.home / "shapes.csv"
+    bad = "".join(f'{number},"LINESTRING (1 1)"\n' for number in range(12))
+    file.write_text(f'id,geom\n100,"POINT (1 2)"\n{bad}')
+    arguments = ("load", str(file), table, "--geometry", "geom", "--bad-rows", "quarantine", "--key", uuid.uuid4().hex)
+
+    done, again = shell.run(*arguments), shell.run(*arguments)
+
+    assert done.returncode == 0, done.stderr
+    loaded, rejected = done.stdout.splitlines()
+    assert loaded.startswith("1 row loaded into ")
+    assert re.fullmatch(rf"12 rows did not fit, and went to [\w-]+\.{table}__rejected with the reasons\.", rejected)
+    assert again.stdout.splitlines()[1] == rejected
+    reasons = [line for line in done.stderr.splitlines() if line.startswith("WARNING: ")]
+    assert len(reasons) == 10
+    assert all("shapes.csv: row " in line for line in reasons)
+    assert shell.rows(f"SELECT COUNT(*) AS n FROM {table}__rejected") == [{"n": 12}]
+    assert shell.run("load", str(file), table, "--geometry", "geom").returncode == 1
+
+
+def test_repaired_geometry_is_counted_and_named(shell: Shell, table: str) -> None:
+    file = shell.home / "shapes.csv"
+    file.write_text(f'id,geom\n1,"{BOWTIE}"\n')
+
+    refused = shell.run("load", str(file), table, "--geometry", "geom")
+    done = shell.run("load", str(file), table, "--geometry", "geom", "--repair")
+
+    assert refused.returncode == 1
+    assert "--repair" in refused.stderr
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"1 geometry repaired; areas changed by [\d,]+ m²\.", done.stdout.splitlines()[1])
+    assert "shapes.csv: row 1: geom was repaired" in done.stderr
+
+
+def test_a_dry_run_says_what_the_load_then_does(shell: Shell, table: str, csv: str) -> None:
+    planned = shell.run("load", csv, table, "--dry-run", "--json", CARTO_CLIENT_SECRET="", CARTO_API_BASE_URL="")
+    assert planned.returncode == 0, planned.stderr
+    assert shell.run("query", f"SELECT * FROM {table}").returncode == 1, "nothing was loaded"
+
+    done = shell.run("load", csv, table, "--json")
+
+    plan, loaded = json.loads(planned.stdout), json.loads(done.stdout)
+    assert plan["rows"] == loaded["rows"]
+    assert plan["first_rows"] == shell.rows(f"SELECT * FROM {table} ORDER BY id")
+
+
+def test_ctrl_c_during_a_dry_run_is_one_line(shell: Shell, table: str) -> None:
+    shell.environment["TMPDIR"] = str(shell.home)
+
+    def is_reading() -> bool:
+        return any(shell.home.glob("carto-load-*"))
+
+    done = shell.interrupted("load", "-", table, "--dry-run", "--format", "csv", when=is_reading)
+
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "Interrupted: nothing was loaded.\n")
+    assert not is_reading(), "the copy of standard input is removed"
 
 
 @pytest.mark.parametrize(
@@ -391,7 +563,8 @@ def test_ctrl_c_during_the_upload_changes_nothing(shell: Shell, table: str, csv:
     done = shell.interrupted("load", csv, table, when=is_uploading)
 
     assert done.returncode == 130
-    assert re.fullmatch(r"Interrupted: BigQuery has no job carto_\w+, so nothing was changed\.\n", done.stderr)
+    line = r"Interrupted: BigQuery has no job carto_\w+, so nothing was changed\."
+    assert re.fullmatch(line, done.stderr.splitlines()[-1])
     shell.sandbox.clear_faults()
     assert shell.run("query", f"SELECT * FROM {table}").returncode == 1
 
@@ -403,7 +576,7 @@ def test_a_terminal_shows_a_progress_bar_and_removes_it_at_the_end(shell: Shell,
     shown = shell.on_a_terminal("load", csv, table)
 
     assert ANSI.search(shown)
-    assert "Starting" in shown
+    assert "Reading" in shown
     assert shown.rstrip().splitlines()[-1].endswith(".")
     assert "2 rows loaded into " in shown
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import uuid
 from pathlib import Path
+from typing import Any
 
 import airflow
 import pytest
@@ -131,13 +133,123 @@ def test_inserted_rows_are_read_back_as_they_are(connection: str, monkeypatch: p
     assert hook.get_first(f"SELECT count(*) FROM {table} WHERE price = %s", parameters=[Decimal("1.5")]) == (1,)
 
 
-def test_frames_come_from_the_same_connection(connection: str, monkeypatch: pytest.MonkeyPatch) -> None:
+TYPES = """
+    CREATE TABLE {table} (id INT64, tags ARRAY<STRING>, at STRUCT<lon FLOAT64, notes ARRAY<STRING>>, price NUMERIC,
+      wide BIGNUMERIC, more JSON, hour TIME, stops ARRAY<STRUCT<n INT64>>)
+    """
+
+
+def test_arrays_structs_and_nulls_are_inserted_with_their_columns_types(
+    connection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from datetime import time
+    from decimal import Decimal
+
+    monkeypatch.setenv(VARIABLE, connection)
+    hook, table = CartoHook(log_sql=False), f"shared.t_{uuid.uuid4().hex[:12]}"
+    hook.run(TYPES.format(table=table))
+    full = (1, ["a"], {"lon": 1.5, "notes": ["x"]}, Decimal("0.1"), Decimal("1.5"), {"a": 1}, time(1, 2), [{"n": 1}])
+    empty = (2, [], {"lon": None, "notes": []}, None, None, None, None, [])
+    hook.insert_rows(table, [full, (2, [], {}, None, None, None, None, [])])
+    assert hook.get_records(f"SELECT * FROM {table} ORDER BY id") == [full, empty]
+    hook.insert_rows(table, [([], 3), (["b"], 4)], target_fields=["tags", "id"])
+    assert hook.get_records(f"SELECT id, tags FROM {table} WHERE id > 2 ORDER BY id") == [(3, []), (4, ["b"])]
+
+
+def test_a_row_that_does_not_fit_is_refused_and_none_of_its_statement_is_inserted(
+    connection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, connection)
+    hook, table = CartoHook(log_sql=False), f"shared.t_{uuid.uuid4().hex[:12]}"
+    hook.run(f"CREATE TABLE {table} (id INT64)")
+    with pytest.raises(TypeError, match="Row 2, column id"):
+        hook.insert_rows(table, [(1,), (b"x",)])
+    assert hook.get_first(f"SELECT count(*) FROM {table}") == (0,)
+
+
+def test_parameters_of_sql_operators_may_be_enums_sets_and_arrays(
+    connection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Colour(str, enum.Enum):
+        RED = "red"
+
+    monkeypatch.setenv(VARIABLE, connection)
+    hook, given = CartoHook(log_sql=False), {"colour": Colour.RED, "ids": {2, 1}}
+    assert hook.get_first("SELECT %(colour)s AS colour, %(ids)s AS ids", parameters=given) == ("red", [1, 2])
+    frame = hook.get_df("SELECT %s AS n", parameters=[Colour.RED])
+    assert list(frame["n"]) == ["red"]
+
+
+LARGE = 9007199254740993
+
+
+@pytest.mark.parametrize("kind", ["pandas", "polars"])
+def test_frames_lose_nothing(connection: str, monkeypatch: pytest.MonkeyPatch, kind: Any) -> None:
+    from decimal import Decimal
+
     monkeypatch.setenv(VARIABLE, connection)
     hook = CartoHook(log_sql=False)
-    frame = hook.get_df("SELECT %(number)s AS number, 'a' AS letter", parameters={"number": 7})
-    assert frame.to_dict("records") == [{"number": 7, "letter": "a"}]
-    chunks = hook.get_df_by_chunks("SELECT * FROM UNNEST([1, 2, 3]) AS number", chunksize=2)
-    assert [len(chunk) for chunk in chunks] == [2, 1]
+    sql = "SELECT %(id)s AS id, TRUE AS ok, NUMERIC '0.1' AS price UNION ALL SELECT NULL, NULL, NULL ORDER BY 1 DESC"
+    frame = hook.get_df(sql, parameters={"id": LARGE}, df_type=kind)
+    assert (frame["id"][0], frame["ok"][0], frame["price"][0]) == (LARGE, True, Decimal("0.1"))
+    by_position = hook.get_df("SELECT %s AS number", parameters=[LARGE], df_type=kind)
+    assert by_position["number"][0] == LARGE
+    if kind == "pandas":
+        assert [str(each) for each in frame.dtypes] == ["Int64", "boolean", "object"]
+        assert hook.get_df("SELECT 7 AS number, 'a' AS letter", index_col="letter").to_dict() == {"number": {"a": 7}}
+    else:
+        assert frame.rows()[1] == (None, None, None)
+
+
+@pytest.mark.parametrize("kind", ["pandas", "polars"])
+def test_frames_come_in_chunks_of_the_size_that_is_asked_for(
+    connection: str, monkeypatch: pytest.MonkeyPatch, kind: Any
+) -> None:
+    monkeypatch.setenv(VARIABLE, connection)
+    hook = CartoHook(log_sql=False)
+    sql = "SELECT * FROM UNNEST(GENERATE_ARRAY(1, %(most)s)) AS number ORDER BY number"
+    chunks = list(hook.get_df_by_chunks(sql, parameters={"most": 5}, chunksize=2, df_type=kind))
+    assert [list(chunk["number"]) for chunk in chunks] == [[1, 2], [3, 4], [5]]
+    (nothing,) = hook.get_df_by_chunks("SELECT 1 AS x FROM UNNEST([1]) WHERE FALSE", chunksize=2, df_type=kind)
+    assert (len(nothing), list(nothing.columns)) == (0, ["x"])
+
+
+EVERY_TYPE = """
+    SELECT 1 AS i, 1.5 AS f, CAST('nan' AS FLOAT64) AS nan, TRUE AS b, 'Köln' AS s, b'abc' AS raw,
+      NUMERIC '1.50' AS n, BIGNUMERIC '0.00000000000000000001' AS big, DATE '2024-02-29' AS d, TIME '10:00:00' AS t,
+      DATETIME '2024-02-29T01:02:03' AS dt, TIMESTAMP '2024-02-29 01:02:03+00' AS ts,
+      [STRUCT(b'x' AS raw, DATE '2024-02-29' AS d)] AS l, STRUCT(TIME '10:00:00' AS t, [1] AS l) AS r,
+      MAKE_INTERVAL(1, 2, 3, 4, 5, 6) AS span, ST_GEOGPOINT(1, 2) AS g, JSON '{"a": [1, null]}' AS j,
+      CAST(NULL AS INT64) AS nothing
+    """
+
+
+def test_rows_of_sql_operators_are_the_plain_json_that_the_query_operator_returns(
+    connection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
+
+    monkeypatch.setenv(VARIABLE, connection)
+    operator = SQLExecuteQueryOperator(task_id="read", conn_id="carto_default", sql=EVERY_TYPE)
+    (row,) = json.loads(json.dumps(operator.execute({}), allow_nan=False))
+    (expected,) = CartoHook().get_carto_warehouse().query(EVERY_TYPE).rows
+    assert dict(zip(expected, row, strict=True)) == json.loads(json.dumps(expected))
+
+    ranged = SQLExecuteQueryOperator(
+        task_id="ranged", conn_id="carto_default", sql="SELECT RANGE(DATE '2024-01-01', NULL) AS x"
+    )
+    assert ranged.execute({}) == [({"start": "2024-01-01", "end": None},)]
+
+
+def test_the_hooks_own_methods_return_pythons_types(connection: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from datetime import time
+    from decimal import Decimal
+
+    monkeypatch.setenv(VARIABLE, connection)
+    hook, sql = CartoHook(log_sql=False), "SELECT b'abc', TIME '10:00:00', NUMERIC '1.5'"
+    assert hook.get_first(sql) == (b"abc", time(10), Decimal("1.5"))
+    assert hook.get_records(sql) == [(b"abc", time(10), Decimal("1.5"))]
+    assert hook.get_first("SELECT 1 FROM UNNEST([1]) WHERE FALSE") is None
 
 
 def test_sql_through_the_hook_returns_plain_tuples(connection: str, monkeypatch: pytest.MonkeyPatch) -> None:

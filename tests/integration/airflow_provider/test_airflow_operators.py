@@ -18,10 +18,11 @@ from typing import Any
 import airflow
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException
-from google.api_core.exceptions import BadRequest, NotFound
+from google.api_core.exceptions import BadRequest, GoogleAPICallError, NotFound
 
 from airflow_provider.compat import mask_secret
 from airflow_provider.jobs import idempotency_key
+from airflow_provider.lineage import asset_of
 from airflow_provider.operators.carto import CartoLoadOperator, CartoQueryOperator
 from carto_auth_integrations.sandbox import Sandbox
 from carto_auth_integrations.warehouse import CartoWarehouse
@@ -66,6 +67,35 @@ def test_a_query_returns_plain_json_for_xcom(sandbox: Sandbox, name: str) -> Non
     assert json.loads(json.dumps(result)) == result
     assert result["rows"] == [{"a": 1, "day": "2026-01-01"}]
     assert (result["total_rows"], result["location"], result["reattached"]) == (1, "US", False)
+
+
+def test_a_query_takes_what_xcom_and_enums_hold_and_an_empty_list_with_a_type(sandbox: Sandbox, name: str) -> None:
+    from google.cloud.bigquery import ArrayQueryParameter
+
+    parameters = {"ids": {3, 1}, "at": {"lon": 1.5}, "none": ArrayQueryParameter("none", "INT64", [])}
+    sql = "SELECT @ids AS ids, @at.lon AS lon, 1 IN UNNEST(@none) AS found"
+    result = CartoQueryOperator(task_id=name, sql=sql, parameters=parameters).execute(context_of(name))
+    assert (result["rows"][0]["ids"], result["rows"][0]["lon"]) == ([1, 3], 1.5)
+    assert not result["rows"][0]["found"]
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["of the task", "of the connection"])
+def test_a_query_over_its_limit_fails(
+    sandbox: Sandbox, warehouse: CartoWarehouse, name: str, own: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warehouse.query(f"CREATE TABLE `shared.{name}` AS SELECT 1 AS x")
+    if not own:
+        monkeypatch.setenv("CARTO_MAXIMUM_BYTES_BILLED", "1")
+    limit = {"maximum_bytes_billed": 1} if own else {}
+    query = CartoQueryOperator(task_id=name, sql=f"SELECT x FROM `shared.{name}`", **limit)
+    with pytest.raises(GoogleAPICallError, match=r"(?i)bytes billed"):
+        query.execute(context_of(name))
+
+
+def test_priority_and_cache_are_told_to_bigquery(sandbox: Sandbox, name: str, tmp_path: Path) -> None:
+    query = CartoQueryOperator(task_id=name, sql="SELECT 1", priority="BATCH", use_query_cache=False)
+    job = job_of(sandbox, tmp_path, query.execute(context_of(name))["job_id"])
+    assert (job.priority, job.use_query_cache) == ("BATCH", False)
 
 
 def test_no_more_than_max_rows_go_into_xcom(sandbox: Sandbox, name: str) -> None:
@@ -261,6 +291,32 @@ def test_rows_of_another_tasks_xcom_are_loaded(warehouse: CartoWarehouse, name: 
     assert load.execute(context_of(name))["rows"] == 2
 
 
+def test_rows_that_do_not_fit_are_in_the_log_the_result_and_the_asset_event(
+    sandbox: Sandbox,
+    warehouse: CartoWarehouse,
+    name: str,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    table = f"carto-dw-ac-sandbox.shared.{name}"
+    rows = [{"id": 1, "at": "POINT(1 2)"}, {"id": 2, "at": "LINESTRING (1 1)"}, {"id": 3, "at": "POINT (500 1)"}]
+    load = CartoLoadOperator(
+        task_id=name, source=rows, destination=table, geometry="at", bad_rows="quarantine", outlets=[asset_of(table)]
+    )
+    context = context_of(name)
+    with caplog.at_level("WARNING"):
+        result = load.execute(context)
+
+    assert (result["rows"], result["rejected"], result["rejected_table"]) == (1, 2, f"{table}__rejected")
+    written = caplog.text + capfd.readouterr().out
+    assert f"2 rows did not fit, and went to {table}__rejected with the reasons." in written
+    assert len([message for message in caplog.messages if message.startswith("Row ")]) == 2
+    assert count_in(warehouse, f"{table}__rejected") == 2
+    extra = context["outlet_events"][load.outlets[0]].extra
+    assert (extra["rows"], extra["rejected"], extra["rejected_table"]) == (1, 2, f"{table}__rejected")
+    assert "repaired" not in extra
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -268,7 +324,7 @@ def test_rows_of_another_tasks_xcom_are_loaded(warehouse: CartoWarehouse, name: 
         ({"source": None}, TypeError, "NoneType cannot be loaded"),
         ({"source": []}, ValueError, "no rows"),
         ({"source": [{"id": 1}], "destination": "visits"}, ValueError, "'visits' is not a table"),
-        ({"source": [{"id": 1}], "write_disposition": "ANYHOW"}, ValueError, "write_disposition must be one of"),
+        ({"source": [{"id": 1}], "column_types": {"di": "STRING"}}, ValueError, "there is no column di"),
     ],
 )
 def test_a_bad_field_is_named(

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from google.api_core.exceptions import BadRequest
+from google.api_core.exceptions import BadRequest, GoogleAPICallError
 from prefect import flow, get_client, task, unmapped
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.task_runners import ProcessPoolTaskRunner
@@ -60,6 +60,32 @@ def test_a_query_gives_counts_and_the_first_rows_as_plain_json(warehouse: CartoD
     assert (result["total_rows"], len(result["rows"])) == (5, 2)
     assert result["rows"][0] == {"n": 1, "day": "2026-11-24"}
     assert json.loads(json.dumps(result)) == result
+
+
+def test_a_dry_run_leaves_its_key_to_the_query_and_a_retry_with_another_limit_finds_the_job(
+    warehouse: CartoDataWarehouse, table: str
+) -> None:
+    carto_load.fn(warehouse, ROWS, table)
+    sql, limits = f"SELECT * FROM {table}", [10**12, 10**11]
+
+    @flow(retries=1)
+    def looked_at() -> Any:
+        looked = carto_query(warehouse, sql, dry_run=True)
+        done = carto_query(warehouse, sql, maximum_bytes_billed=limits.pop(), priority="BATCH")
+        if limits:
+            raise RuntimeError(done["job_id"])
+        return looked, done
+
+    looked, done = looked_at()
+    assert (looked["job_id"], looked["rows"], looked["reattached"]) == ("", [], False)
+    assert looked["bytes_processed"] > 0
+    assert (done["reattached"], done["total_rows"]) == (True, 2)
+
+
+def test_a_query_over_its_limit_fails_at_once(warehouse: CartoDataWarehouse, table: str) -> None:
+    carto_load.fn(warehouse, ROWS, table)
+    with pytest.raises(GoogleAPICallError, match=r"(?i)bytes billed"):
+        result_of(run(lambda: carto_query(warehouse, f"SELECT * FROM {table}", maximum_bytes_billed=1)))
 
 
 def test_the_coroutines_do_what_their_twins_do(warehouse: CartoDataWarehouse, table: str) -> None:

@@ -31,6 +31,22 @@ def test_a_load_leaves_a_table_and_an_asset(warehouse: CartoDataWarehouse, table
     assert (event["payload"]["rows"], event["payload"]["job_id"]) == (2, result["job_id"])
 
 
+def test_rows_that_do_not_fit_are_in_all_of_it(
+    warehouse: CartoDataWarehouse, table: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [{"id": 1, "at": "POINT (1 2)"}, {"id": 2, "at": "LINESTRING (1 1)"}]
+    with caplog.at_level(logging.WARNING):
+        state = run(lambda: carto_load(warehouse, rows, table, geometry="at", bad_rows="quarantine"))
+    result = result_of(state)
+    assert (result["rows"], result["rejected"]) == (1, 1)
+    assert result["rejected_table"] == f"{result['destination']}__rejected"
+    ((_, (row,)),) = artifacts_of(state)
+    assert (row["rejected"], row["rejected table"]) == (1, result["rejected_table"])
+    (event,) = events_of(state)
+    assert (event["payload"]["rejected"], event["payload"]["rejected_table"]) == (1, result["rejected_table"])
+    assert f"1 row did not fit, and went to {result['rejected_table']} with the reasons." in caplog.text
+
+
 def test_a_coroutine_leaves_the_same(warehouse: CartoDataWarehouse, table: str) -> None:
     @flow
     async def one_load() -> Any:

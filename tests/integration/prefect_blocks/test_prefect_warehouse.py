@@ -90,6 +90,13 @@ def test_a_statement_runs_for_each_set_of_parameters(
     assert warehouse.fetch_all(f"SELECT * FROM {table} ORDER BY id") == [(1, "@id"), (2, None), (3, "y")]
 
 
+def test_a_dry_run_has_a_cost_and_no_rows(warehouse: CartoDataWarehouse) -> None:
+    assert warehouse.execute(NUMBERS, {"last": 10}, dry_run=True).bytes_processed == 0
+    for fetch in (warehouse.fetch_one, warehouse.fetch_many, warehouse.fetch_all):
+        with pytest.raises(ValueError, match="no rows to fetch: call execute"):
+            fetch(NUMBERS, {"last": 10}, dry_run=True)
+
+
 def test_many_runs_under_one_key_happen_once(warehouse: CartoDataWarehouse, table: str) -> None:
     warehouse.execute(f"CREATE TABLE {table} (id INT64)")
     rows = [{"id": number} for number in range(9)]

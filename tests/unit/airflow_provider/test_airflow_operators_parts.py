@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields
-from inspect import signature
+from inspect import getdoc, signature
 from typing import Any
 
 import pytest
@@ -28,8 +28,8 @@ def test_templates_and_sql_files_are_rendered() -> None:
         assert set(operator.template_fields_renderers) <= set(operator.template_fields)
 
 
-EVERY_CALL = {"self", "timeout", "on_progress"}
-"""Arguments of the warehouse that tasks do not have: Airflow's `execution_timeout`, and the operator's own callback."""
+EVERY_CALL = {"self", "timeout", "on_progress", "dry_run"}
+"""Arguments of the warehouse that tasks do not have: Airflow has `execution_timeout`; `dry_run` is a method of it."""
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,46 @@ def test_a_decorated_load_has_the_defaults_of_the_operator() -> None:
         assert getattr(decorated, field.name) == getattr(load, field.name) == field.default
     for name in ("labels", "idempotency_key", "carto_conn_id", "deferrable"):
         assert getattr(decorated, name) == getattr(load, name)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"write_disposition": "ANYHOW"},
+        {"create_disposition": "NEVER"},
+        {"format": "ORC"},
+        {"edges": "curved"},
+        {"invalid_geometry": "drop"},
+        {"bad_rows": "skip"},
+        {"column_names": "any"},
+    ],
+)
+def test_an_unknown_choice_is_refused_when_the_dag_file_is_read(options: dict[str, Any]) -> None:
+    def rows() -> list[dict[str, int]]:
+        return []
+
+    ((name, value),) = options.items()
+    with pytest.raises(ValueError, match=f"^{name} must be one of .*, not {value!r}"):
+        CartoLoadOperator(task_id="load", source="a.csv", destination="shared.a", **options)
+    with pytest.raises(ValueError, match=f"^{name} must be one of .*, not {value!r}"):
+        carto_load_task(rows, destination="shared.a", **options)()
+
+
+@pytest.mark.parametrize("options", [{"priority": "SOON"}, {"write_disposition": "ANYHOW"}])
+def test_an_unknown_choice_of_a_query_is_refused_when_the_dag_file_is_read(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="must be one of"):
+        CartoQueryOperator(task_id="ask", sql="SELECT 1", **options)
+
+
+def test_a_longitude_without_a_latitude_is_refused_when_the_dag_file_is_read() -> None:
+    with pytest.raises(ValueError, match="give both"):
+        CartoLoadOperator(task_id="load", source="a.csv", destination="shared.a", lon="x")
+
+
+def test_every_option_of_a_load_is_described_as_in_the_warehouse() -> None:
+    described = " ".join((getdoc(CartoLoadOperator) or "").split())
+    for line in (getdoc(LoadOptions) or "").partition("Attributes:")[2].replace("\n        ", " ").splitlines():
+        assert " ".join(line.split()) in described
 
 
 def test_both_use_carto_default_and_are_not_deferred_by_default() -> None:

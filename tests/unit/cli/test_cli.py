@@ -24,10 +24,11 @@ from carto_auth_integrations.account.secret import Secret
 from carto_auth_integrations.auth import CartoAuth
 from carto_auth_integrations.checks import CheckResult
 from carto_auth_integrations.cli.commands import carto_auth
+from carto_auth_integrations.cli.spelling import as_options
 from carto_auth_integrations.tokens.source import TokenSource
 from carto_auth_integrations.tokens.token import Entry, Failure, Token
 from carto_auth_integrations.warehouse import CartoWarehouse, LoadOptions, LoadResult
-from carto_auth_integrations.warehouse.options import FileFormat
+from carto_auth_integrations.warehouse.options import BadRows, ColumnNames, Edges, FileFormat, SourceKeywords
 
 API = "https://gcp-us-east1.api.carto.com"
 SECRET = "the-client-secret"
@@ -183,20 +184,25 @@ def test_the_version_is_that_of_the_package() -> None:
 
 
 def test_the_options_of_load_are_options_of_the_warehouse() -> None:
-    own = {"source", "destination", "as_json"}
+    own = {"source", "destination", "as_json", "dry_run"}
     account = {parameter.name for parameter in carto_auth.commands["logout"].params}
 
     offered = {parameter.name for parameter in carto_auth.commands["load"].params} - own - account
 
     assert offered - {"idempotency_key"} <= {field.name for field in fields(LoadOptions)}
     assert offered <= set(inspect.signature(CartoWarehouse.load).parameters)
+    assert set(SourceKeywords.__annotations__) - offered == {"schema", "make_valid"}, "make_valid is --repair"
 
 
-def test_the_formats_of_load_are_those_of_the_warehouse() -> None:
-    (option,) = (each for each in carto_auth.commands["load"].params if each.name == "format")
+@pytest.mark.parametrize(
+    ("name", "choices"),
+    [("format", FileFormat), ("edges", Edges), ("bad_rows", BadRows), ("column_names", ColumnNames)],
+)
+def test_the_choices_of_load_are_those_of_the_warehouse(name: str, choices: Any) -> None:
+    (option,) = (each for each in carto_auth.commands["load"].params if each.name == name)
 
     assert isinstance(option.type, click.Choice)
-    assert tuple(option.type.choices) == get_args(FileFormat)
+    assert tuple(option.type.choices) == get_args(choices)
 
 
 @pytest.mark.parametrize(
@@ -210,6 +216,20 @@ def test_the_formats_of_load_are_those_of_the_warehouse() -> None:
             LoadOptions(geometry=("a", "b"), crs="EPSG:3857"),
         ),
         (("--create-dataset",), LoadOptions(create_dataset=True)),
+        (("--lon", "x", "--lat", "y", "--edges", "spherical"), LoadOptions(lon="x", lat="y", edges="spherical")),
+        (("--repair",), LoadOptions(invalid_geometry="repair")),
+        (("--bad-rows", "quarantine"), LoadOptions(bad_rows="quarantine")),
+        (("--column-names", "sanitize"), LoadOptions(column_names="sanitize")),
+        (
+            ("--column-type", "zip=STRING", "--column-type", "a=b=NUMERIC(10, 2)"),
+            LoadOptions(column_types={"zip": "STRING", "a=b": "NUMERIC(10, 2)"}),
+        ),
+        (("--layer", "shops"), LoadOptions(layer="shops")),
+        (
+            ("--delimiter", ";", "--encoding", "latin-1", "--quote", "'", "--null-marker", "NA"),
+            LoadOptions(delimiter=";", encoding="latin-1", quote="'", null_marker="NA"),
+        ),
+        (("--skip-rows", "2", "--no-header"), LoadOptions(skip_rows=2, header=False)),
     ],
 )
 def test_load_passes_its_options_to_the_warehouse(
@@ -233,6 +253,199 @@ def test_load_passes_its_options_to_the_warehouse(
     )
     seen.pop("on_progress")
     assert LoadOptions(**seen) == options
+
+
+def test_load_takes_several_files(m2m_environment: CartoAuth, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    def record(_: CartoWarehouse, source: Any, destination: str, **__: Any) -> LoadResult:
+        seen.extend((source, destination))
+        return LoadResult("carto_1", "US", "p.d.t", rows=2, bytes=1234, reattached=False)
+
+    monkeypatch.setattr(CartoWarehouse, "load", record)
+
+    run("load", "a.csv", "b.csv", "c.csv", "d.t")
+
+    assert seen == [["a.csv", "b.csv", "c.csv"], "d.t"]
+
+
+def test_load_says_what_was_rejected_and_repaired(m2m_environment: CartoAuth, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = LoadResult(
+        "carto_1",
+        "US",
+        "p.d.t",
+        2000,
+        1234,
+        False,
+        rejected=1,
+        rejected_table="p.d.t__rejected",
+        repaired=2,
+        area_change=4567,
+    )
+    monkeypatch.setattr(CartoWarehouse, "load", lambda *_, **__: result)
+
+    assert run("load", "a.csv", "d.t").stdout.splitlines() == [
+        "2,000 rows loaded into p.d.t: 1.2 kB, job carto_1.",
+        "1 row did not fit, and went to p.d.t__rejected with the reasons.",
+        "2 geometries repaired; areas changed by 4,567 m².",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (("-", "d.t"), "give --format"),
+        (("-", "a.csv", "d.t", "--format", "csv"), "by itself"),
+        (("a.csv",), "Missing argument"),
+        (("a.csv", "d.t", "--column-type", "zip"), "'zip' is not COLUMN=TYPE"),
+        (("a.csv", "d.t", "--column-type", "=STRING"), "'=STRING' is not COLUMN=TYPE"),
+        (("a.csv", "d.t", "--column-type", "a=STRING", "--column-type", "a=INT64"), "a is given twice"),
+        (("a.csv", "d.t", "--edges", "curved"), "'curved' is not one of"),
+        (("a.csv", "d.t", "--skip-rows", "-1"), "-1"),
+    ],
+)
+def test_a_load_that_makes_no_sense_is_a_usage_error(arguments: tuple[str, ...], part: str) -> None:
+    result = run("load", *arguments)
+
+    assert result.exit_code == 2
+    assert part in result.stderr
+
+
+# A dry run of load
+
+STORES = """\
+id;name;zip;x;y;size
+1;"Köln; Dom";01067;6.958;50.941;1.5
+2;León;24001;-5.567;42.599;
+3;a very long name that does not fit beside the others in a line of eighty characters;1;2;3;4
+"""
+
+
+@pytest.fixture
+def stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    Path("stores.csv").write_text(STORES, encoding="utf-8")
+    return "stores.csv"
+
+
+def test_a_dry_run_needs_no_account_and_shows_what_would_be_loaded(stores: str) -> None:
+    result = run("load", stores, "d.t", "--dry-run", "--lon", "x", "--lat", "y")
+
+    assert result.exit_code == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    head, identity, name, zip_code, *_ = lines
+    assert head.split() == ["column", "type", "row", "1", "row", "2", "row", "3"]
+    assert identity.split() == ["id", "INTEGER", "1", "2", "3"]
+    assert name.split()[:4] == ["name", "STRING", "Köln;", "Dom"]
+    assert "…" in name
+    assert zip_code.split() == ["zip", "STRING", "01067", "24001", "1"]
+    assert [line.index("INTEGER") for line in lines if "INTEGER" in line] == [head.index("type")]
+    facts = dict(re.split(r": +", line, maxsplit=1) for line in lines if re.match(r"[a-z ]+: ", line))
+    assert facts == {
+        "format": "CSV",
+        "delimiter": '";"',
+        "encoding": "utf-8",
+        "compression": "none",
+        "header": "yes",
+        "rows": "3",
+        "geometry": "geom: longitude and latitude, planar edges",
+        "bounds": "west -5.567, south 3, east 6.958, north 50.941",
+    }
+    assert lines[-1] == "Nothing was loaded."
+
+
+def test_a_dry_run_makes_no_request(stores: str, m2m_environment: CartoAuth, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a request was made")
+
+    monkeypatch.setattr("carto_auth_integrations.http.call", refuse)
+    monkeypatch.setattr("socket.socket.connect", refuse)
+
+    assert run("load", stores, "d.t", "--dry-run").exit_code == 0
+
+
+def test_a_dry_run_in_json_is_one_object_with_every_value_whole(stores: str) -> None:
+    result = run("load", stores, "d.t", "--dry-run", "--json", "--column-type", "size=NUMERIC")
+
+    content = json.loads(result.stdout)
+    assert content["columns"] == {
+        "id": "INTEGER",
+        "name": "STRING",
+        "zip": "STRING",
+        "x": "FLOAT",
+        "y": "FLOAT",
+        "size": "NUMERIC",
+    }
+    assert content["rows"] == 3
+    assert content["first_rows"][0]["size"] == "1.500000000"
+    assert content["first_rows"][2]["name"].endswith("eighty characters")
+    assert (content["rejected"], content["reasons"], content["bounds"]) == (0, [], None)
+    assert content["found"]["delimiter"] == ";"
+
+
+def test_a_dry_run_tells_what_does_not_fit_and_what_would_be_repaired(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = Path("shapes.csv")
+    bowtie, short = "POLYGON ((0 0, 1 1, 1 0, 0 1, 0 0))", "LINESTRING (1 1)"
+    file.write_text("id,geom\n" + "".join(f'{n},"{short}"\n' for n in range(12)) + f'12,"{bowtie}"\n13,"POINT (1 2)"\n')
+
+    result = run("load", str(file), "d.t", "--dry-run", "--geometry", "geom", "--bad-rows", "quarantine", "--repair")
+
+    lines = result.stdout.splitlines()
+    assert "rows:          2" in lines
+    assert "rejected:      12 rows would go to d.t__rejected" in lines
+    assert len([line for line in lines if "shapes.csv: row " in line]) == 10
+    (repaired,) = (line for line in lines if line.startswith("repaired:"))
+    assert re.fullmatch(r"repaired: +1 geometry; areas would change by [\d,]+ m²", repaired)
+
+
+def test_a_dry_run_reads_standard_input(stores: str) -> None:
+    result = run("load", "-", "d.t", "--dry-run", "--format", "csv", input="a|b\n1|x\n2|y\n")
+
+    assert result.exit_code == 0, result.stderr
+    assert "rows:          2" in result.stdout.splitlines()
+    assert 'delimiter:     "|"' in result.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (("no.csv", "d.t"), "There is no file no.csv"),
+        (("stores.csv", "d.t", "--lon", "x"), "--lon and --lat name the columns of a point together: give both"),
+        (("stores.csv", "d.t", "--column-type", "name=INT64"), "stores.csv: row 1"),
+        (("stores.csv", "d.t", "--format", "parquet"), "is not PARQUET"),
+        (("gs://bucket/a.csv", "d.t"), "BigQuery reads gs://bucket/a.csv by itself"),
+    ],
+)
+def test_a_dry_run_that_finds_a_fault_is_one_line(stores: str, arguments: tuple[str, ...], part: str) -> None:
+    result = run("load", *arguments, "--dry-run")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    error = result.stderr.splitlines()[-1]
+    assert error.startswith("Error: ")
+    assert part in error
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ('pass format="JSON" to load', "pass --format JSON to load"),
+        ("name one with layer=, one of a, b", "name one with --layer, one of a, b"),
+        ('pass column_types={"a b": "INTERVAL"}, or', "pass --column-type a b=INTERVAL, or"),
+        ("give the type with column_types= or schema=.", "give the type with --column-type."),
+        ('invalid_geometry="repair" mends it', "--repair mends it"),
+        ("pass header=False or skip_rows=.", "pass --no-header or --skip-rows."),
+        (
+            "There is no file https://a.example/b?format=csv&layer=3",
+            "There is no file https://a.example/b?format=csv&layer=3",
+        ),
+    ],
+)
+def test_a_message_names_options_instead_of_keywords(said: str, shown: str) -> None:
+    assert as_options(said) == shown
 
 
 # token
