@@ -152,7 +152,7 @@ class CartoWarehouse:
     @sync
     def load(
         self,
-        source: Any,
+        source: object,
         destination: str,
         *,
         idempotency_key: str | None = None,
@@ -283,7 +283,7 @@ class CartoWarehouse:
     @sync
     def begin_load(
         self,
-        source: Any,
+        source: object,
         destination: str,
         *,
         idempotency_key: str | None = None,
@@ -356,7 +356,7 @@ class CartoWarehouse:
     @sync
     def plan(
         self,
-        source: Any,
+        source: object,
         *,
         format: FileFormat | None = None,  # noqa: A002  # its usual name
         schema: Sequence[SchemaField] | None = None,
@@ -562,7 +562,7 @@ def _dry_run(
 
 def _begin_load(
     api: BigQuery,
-    source: Any,
+    source: object,
     destination: str,
     options: LoadOptions,
     key: str | None,

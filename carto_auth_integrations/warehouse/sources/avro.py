@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import TypeAlias
 
+    from ...http import Json
     from ..options import LoadOptions
 
+    Schema: TypeAlias = Any
+    """A type as Avro writes it: its name, a list of the types of a union, or an object."""
     Convert: TypeAlias = Callable[[Any], Any]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -60,7 +63,7 @@ def open_avro(path: Path, place: str, options: LoadOptions) -> Source:  # noqa: 
         raise ValueError(f"{place}: {error}") from None
 
     def chunks() -> Iterator[Chunk]:
-        rows: list[Mapping[str, Any]] = []
+        rows: list[Mapping[str, object]] = []
         first, start = 1, 0
         with file:
             for number, row in enumerate(guarded(reader, place, "Avro", errors), start=1):
@@ -106,7 +109,7 @@ def _errors() -> tuple[type[BaseException], ...]:
     return (ArithmeticError, AssertionError, EOFError, LookupError, OSError, TypeError, ValueError, ImportError)
 
 
-def _is_exact(schema: Any) -> bool:
+def _is_exact(schema: Schema) -> bool:
     """Whether BigQuery reads every value of a type: a plain one, or one beside null."""
     if isinstance(schema, list):
         others = [each for each in schema if each != "null"]
@@ -116,7 +119,7 @@ def _is_exact(schema: Any) -> bool:
     return schema.get("logicalType") in EXACT_LOGICAL | {None} and schema.get("type") in EXACT_TYPES
 
 
-def _converter(schema: Any, named: dict[str, Convert | None]) -> Convert | None:
+def _converter(schema: Schema, named: dict[str, Convert | None]) -> Convert | None:
     """Return what converts the values of a type, or None if they are right as fastavro gives them."""
     if isinstance(schema, str):
         return named.get(schema)
@@ -136,7 +139,7 @@ def _converter(schema: Any, named: dict[str, Convert | None]) -> Convert | None:
     return _converter(kind, named) if isinstance(kind, (dict, list)) else None
 
 
-def _record(schema: Any, named: dict[str, Convert | None]) -> Convert | None:
+def _record(schema: Json, named: dict[str, Convert | None]) -> Convert | None:
     """Return what converts a record."""
     name = schema["name"]
     named[name] = lambda row: convert(row)  # for the fields of a type that contains itself
@@ -148,7 +151,7 @@ def _record(schema: Any, named: dict[str, Convert | None]) -> Convert | None:
         except ValueError as error:
             raise ValueError(f"column {field['name']}: {error}") from None
 
-    def convert(row: Any) -> Any:
+    def convert(row: Json) -> Json:
         new = {}
         for key, each in converted.items():
             try:
@@ -161,7 +164,7 @@ def _record(schema: Any, named: dict[str, Convert | None]) -> Convert | None:
     return named[name]
 
 
-def _union(schemas: Sequence[Any], named: dict[str, Convert | None]) -> Convert | None:
+def _union(schemas: Sequence[Schema], named: dict[str, Convert | None]) -> Convert | None:
     converters = [_converter(each, named) for each in schemas if each != "null"]
     if not any(converters):
         return None
@@ -171,7 +174,7 @@ def _union(schemas: Sequence[Any], named: dict[str, Convert | None]) -> Convert 
     return lambda value: None if value is None or inner is None else inner(value)
 
 
-def _same(value: Any) -> Any:
+def _same(value: object) -> object:
     return value
 
 

@@ -18,7 +18,12 @@ from .columns import NULL_IN_ARRAY, Column, cast, child_of, list_array, name_of,
 from .values import family_of, is_text, plain_values, typed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pyarrow
+
+    Reason: TypeAlias = Callable[[object], str]
+    """Returns why a value cannot be loaded."""
 
 Field: TypeAlias = Mapping[str, Any]
 """A column of BigQuery's table schema.
@@ -225,7 +230,7 @@ def _repeated(array: pyarrow.Array, field: Field, column: Column) -> pyarrow.Arr
     return list_array(array, _single(elements, _element(field), inner))
 
 
-def _none(array: pyarrow.Array, column: Column, reason: Any) -> pyarrow.Array:
+def _none(array: pyarrow.Array, column: Column, reason: Reason) -> pyarrow.Array:
     for index in required("pyarrow.compute").indices_nonzero(array.is_valid()).to_pylist():
         column.refuse(index, reason(array[index].as_py()))
     return required("pyarrow").nulls(len(array))
@@ -310,7 +315,9 @@ CONVERSIONS = {
 TIMESTAMP column, and text for what it says, as BigQuery does."""
 
 
-def _decimals_of_floats(array: pyarrow.Array, target: pyarrow.DataType, column: Column, misfit: Any) -> pyarrow.Array:
+def _decimals_of_floats(
+    array: pyarrow.Array, target: pyarrow.DataType, column: Column, misfit: Reason
+) -> pyarrow.Array:
     """Convert floats whose decimal form fits: 0.1 is 0.1, and 1/3 does not fit."""
     arrow = required("pyarrow")
     exact: list[Decimal | None] = []
@@ -329,7 +336,7 @@ def _scale(number: Decimal) -> int:
     return -exponent if isinstance(exponent, int) else 0
 
 
-def _parsed(array: pyarrow.Array, kind: str, target: pyarrow.DataType, column: Column, misfit: Any) -> pyarrow.Array:
+def _parsed(array: pyarrow.Array, kind: str, target: pyarrow.DataType, column: Column, misfit: Reason) -> pyarrow.Array:
     arrow, compute = required("pyarrow"), required("pyarrow.compute")
     if kind == "BYTES":
         return arrow.array([_bytes(each, index, column) for index, each in enumerate(array.to_pylist())], target)
@@ -348,7 +355,7 @@ def _parsed(array: pyarrow.Array, kind: str, target: pyarrow.DataType, column: C
     return cast(array, target, column, misfit)
 
 
-def _floats_of_text(array: pyarrow.Array, target: pyarrow.DataType, column: Column, misfit: Any) -> pyarrow.Array:
+def _floats_of_text(array: pyarrow.Array, target: pyarrow.DataType, column: Column, misfit: Reason) -> pyarrow.Array:
     """Return the floats next to what texts say; whole numbers only if they are held exactly."""
     compute = required("pyarrow.compute")
     floats = cast(array, target, column, misfit)

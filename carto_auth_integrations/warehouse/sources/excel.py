@@ -16,8 +16,13 @@ from .reading import CHUNK_ROWS, guarded, unreadable
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
+    from typing import TypeAlias
 
     from ..options import LoadOptions
+
+    Cell: TypeAlias = Any
+    """A cell of openpyxl, whose packages have no types."""
+    Worksheet: TypeAlias = Any
 
 ERRORS = (EOFError, LookupError, OSError, SyntaxError, TypeError, ValueError, zipfile.BadZipFile, zlib.error)
 """What openpyxl raises for damaged files: it has few errors of its own, and those of XML are syntax errors."""
@@ -69,7 +74,7 @@ def open_excel(path: Path, place: str, options: LoadOptions) -> Source:
     size, counted = path.stat().st_size, [0]
 
     def chunks() -> Iterator[Chunk]:
-        rows: list[dict[str, Any]] = []
+        rows: list[dict[str, object]] = []
         first = sheet.first_row
         for number, values in _rows(book[name], where, values_only=True):
             if number < sheet.first_row:
@@ -106,21 +111,21 @@ def _sheet_name(book: Any, place: str, options: LoadOptions) -> str:
     return str(filled[0])
 
 
-def _rows(sheet: Any, where: str, *, values_only: bool = False) -> Iterator[tuple[int, Sequence[Any]]]:
+def _rows(sheet: Worksheet, where: str, *, values_only: bool = False) -> Iterator[tuple[int, Sequence[Cell]]]:
     """Return the rows of a sheet with their numbers. What the file says about its own size is often wrong."""
     sheet.reset_dimensions()
     rows = guarded(sheet.iter_rows(values_only=values_only), where, "a sheet of Excel", ERRORS)
     return enumerate(rows, start=1)
 
 
-def _is_filled(cells: Sequence[Any]) -> bool:
+def _is_filled(cells: Sequence[Cell]) -> bool:
     return any(cell.value is not None for cell in cells)
 
 
-def _scanned(sheet: Any, formulas: Any, where: str, options: LoadOptions) -> _Sheet:
+def _scanned(sheet: Worksheet, formulas: Worksheet | None, where: str, options: LoadOptions) -> _Sheet:
     """Read a sheet once: check its cells, and find its columns, its end, and which of them hold dates alone."""
     found = _Sheet(first_row=options.skip_rows + (2 if options.header else 1))
-    header: Sequence[Any] = ()
+    header: Sequence[Cell] = ()
     used: set[int] = set()
     other = _rows(formulas, where) if formulas else iter(())
     for number, cells in _rows(sheet, where):
@@ -142,7 +147,7 @@ def _scanned(sheet: Any, formulas: Any, where: str, options: LoadOptions) -> _Sh
     return found
 
 
-def _names(header: Sequence[Any], used: set[int], where: str) -> dict[int, str]:
+def _names(header: Sequence[Cell], used: set[int], where: str) -> dict[int, str]:
     """Return the column names of a header."""
     names: dict[int, str] = {}
     letter = required("openpyxl.utils", "files").get_column_letter
@@ -159,7 +164,7 @@ def _names(header: Sequence[Any], used: set[int], where: str) -> dict[int, str]:
     return names
 
 
-def _check(cell: Any, formula: Any, where: str) -> None:
+def _check(cell: Cell, formula: Cell, where: str) -> None:
     """Raise if a cell holds an error, or a formula whose value is not in the file."""
     if cell.value is not None and cell.data_type == "e":
         raise ValueError(f"{where}: cell {cell.coordinate} holds the error {cell.value}: correct or clear it.")
@@ -171,7 +176,7 @@ def _check(cell: Any, formula: Any, where: str) -> None:
         )
 
 
-def _has_time(cell: Any) -> bool:
+def _has_time(cell: Cell) -> bool:
     """Whether a cell holds a date with a time of day, or one whose number format shows a time."""
     if not isinstance(cell.value, datetime.datetime):
         return False
@@ -179,7 +184,7 @@ def _has_time(cell: Any) -> bool:
     return bool(cell.value.time() != MIDNIGHT or shows != "date")
 
 
-def _value(values: Sequence[Any], index: int, sheet: _Sheet) -> object:
+def _value(values: Sequence[object], index: int, sheet: _Sheet) -> object:
     value: object = values[index] if index < len(values) else None
     if isinstance(value, datetime.datetime) and index not in sheet.times:
         return value.date()

@@ -7,7 +7,7 @@ import json
 import logging
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..packages import required
 from .arrays import normalised, unsupported
@@ -372,7 +372,7 @@ def _first(array: pyarrow.Array) -> str:
 def _rejected(
     chunk: Chunk, columns: Sequence[tuple[str, pyarrow.Array | Sequence[object]]], index: int, reason: str
 ) -> Rejected:
-    row: dict[str, Any] = {}
+    row: dict[str, object] = {}
     for name, values in columns:
         value = values[index]
         row[name] = value.as_py() if hasattr(value, "as_py") else value
@@ -394,7 +394,7 @@ def _as_json(value: object, level: int = 0) -> object:
         return value if math.isfinite(value) else str(value)
     if isinstance(value, (bytes, bytearray, memoryview)):
         return base64.b64encode(bytes(value)).decode()
-    shape: Mapping[str, Any] | None = getattr(value, "__geo_interface__", None)
+    shape: Mapping[str, object] | None = getattr(value, "__geo_interface__", None)
     return _as_text(value) if shape is None else shape
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias, TypeGuard
 
     PathOrPaths: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+    """A path or a URL, or a list of these."""
 
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 PARTITION = re.compile(r"([^=/\\]+)=([^/\\]*)")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..packages import required
 from .base import Chunk, Source
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    import pyarrow
+    import pyarrow.parquet
 
+    from ...http import Json
     from ..options import LoadOptions
     from .base import Geometry
 
@@ -123,13 +124,13 @@ def plain_columns(path: Path) -> list[str]:
         return list(schema.names) if are_plain and metadata.num_rows and not is_geo else []
 
 
-def _batch_size(metadata: Any) -> int:
+def _batch_size(metadata: pyarrow.parquet.FileMetaData) -> int:
     """Return how many rows of the widest row group make a chunk."""
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     return min((rows_per_chunk(group.total_byte_size, group.num_rows) for group in groups), default=CHUNK_ROWS)
 
 
-def _declared(file: Any) -> dict[str, dict[str, Any]]:
+def _declared(file: pyarrow.parquet.ParquetFile) -> dict[str, Json]:
     """Return what GeoParquet's metadata, or else Parquet's own types, say about each geometry column."""
     footer = {**(file.schema_arrow.metadata or {}), **(file.metadata.metadata or {})}
     if b"geo" in footer:
@@ -149,7 +150,7 @@ def _declared(file: Any) -> dict[str, dict[str, Any]]:
 
 
 def _geometry(
-    schema: pyarrow.Schema, declared: Mapping[str, Mapping[str, Any]], options: LoadOptions, place: str
+    schema: pyarrow.Schema, declared: Mapping[str, Json], options: LoadOptions, place: str
 ) -> dict[str, Geometry]:
     """Return how each geometry column is meant; GeoParquet's metadata rule over GeoArrow's."""
     found = {}
@@ -165,7 +166,7 @@ def _geometry(
     return found
 
 
-def _extension(field: pyarrow.Field) -> tuple[str, dict[str, Any]]:
+def _extension(field: pyarrow.Field) -> tuple[str, Json]:
     """Return a field's GeoArrow extension and its metadata; an empty name for any other field."""
     kind, metadata = field.type, field.metadata or {}
     name = str(getattr(kind, "extension_name", metadata.get(b"ARROW:extension:name", b"").decode()))

@@ -113,7 +113,7 @@ def copied(file: RemoteFile) -> Iterator[Path]:
 
 
 def _opened(url: str) -> tuple[Any, str]:
-    options: dict[str, Any] = {}
+    options: dict[str, object] = {}
     if url.lower().startswith(WEB):
         aiohttp = required("aiohttp", "remote")
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=READ_TIMEOUT)

@@ -75,7 +75,7 @@ def _rows(items: Iterator[Any]) -> Iterator[Mapping[str, object]]:
         yield item if isinstance(item, dict) else dict(item)
 
 
-def _is_row(item: object) -> bool:
+def _is_row(item: object) -> TypeGuard[Mapping[str, object]]:
     return isinstance(item, dict) or (hasattr(item, "keys") and hasattr(item, "__getitem__") and not _is_table(item))
 
 

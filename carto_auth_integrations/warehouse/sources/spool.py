@@ -144,11 +144,11 @@ def _write_json_lines(batches: Iterable[pyarrow.RecordBatch], fields: list[Field
     return file
 
 
-def _record(fields: Iterable[Field], row: Mapping[str, Any]) -> dict[str, Any]:
+def _record(fields: Iterable[Field], row: Mapping[str, object]) -> dict[str, object]:
     return {each["name"]: _value(each, row[each["name"]]) for each in fields if row.get(each["name"]) is not None}
 
 
-def _value(field: Field, value: Any) -> Any:
+def _value(field: Field, value: Any) -> object:
     if is_repeated(field):
         return [_value({**field, "mode": "NULLABLE"}, item) for item in value]
     kind = kind_of(field)

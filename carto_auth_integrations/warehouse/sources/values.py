@@ -284,26 +284,26 @@ def _plain(value: object, index: int, column: Column) -> object:
     return None
 
 
-def _plain_of_numpy(value: object, index: int, column: Column) -> object:
+def _plain_of_numpy(value: Any, index: int, column: Column) -> object:
     """Return a numpy scalar, a numpy array or a pandas series as Python values."""
     arrow = required("pyarrow")
-    if names := getattr(value.dtype, "names", None):  # type: ignore[attr-defined]  # numpy's record arrays
-        rows = value.tolist()  # type: ignore[attr-defined]
+    if names := getattr(value.dtype, "names", None):  # numpy's record arrays
+        rows = value.tolist()
         if isinstance(rows, tuple):
             return dict(zip(names, rows, strict=True))
         return [dict(zip(names, row, strict=True)) for row in rows]
     if getattr(value, "ndim", 0):
-        if value.dtype.kind in "mM":  # type: ignore[attr-defined]  # numpy's and pandas' arrays have one
-            return [_plain(each, index, column) for each in value]  # type: ignore[attr-defined]  # an array
-        return value.tolist()  # type: ignore[attr-defined]
+        if value.dtype.kind in "mM":
+            return [_plain(each, index, column) for each in value]
+        return value.tolist()
     try:
-        if value.dtype.kind in "mM":  # type: ignore[attr-defined]
+        if value.dtype.kind in "mM":
             scalar = arrow.array(required("numpy").asarray([value]))[0]
             if arrow.types.is_date(scalar.type):
                 return scalar.as_py()
             is_interval = arrow.types.is_duration(scalar.type)
             return scalar.cast(arrow.duration("us") if is_interval else arrow.timestamp("us")).as_py()
-        plain = value.tolist()  # type: ignore[attr-defined]
+        plain = value.tolist()
     except (arrow.ArrowInvalid, arrow.ArrowNotImplementedError):
         plain = value
     if type(plain) in FAMILIES or plain is None:

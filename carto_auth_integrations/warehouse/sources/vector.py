@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..packages import required
 from .base import Chunk, Source
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     import pyarrow
 
+    from ...http import Json
     from ..options import LoadOptions
     from .base import Geometry
 
@@ -111,11 +112,11 @@ def _features(path: Path | str, layer: str) -> int:
     return features
 
 
-def _geometry_column(info: Any) -> str:
+def _geometry_column(info: Json) -> str:
     return str(info["geometry_name"] or UNNAMED_GEOMETRY)
 
 
-def _columns(info: Any) -> dict[str, str]:
+def _columns(info: Json) -> dict[str, str]:
     """Return the names of columns by their names in GDAL's stream."""
     fields = [str(each) for each in info["fields"]]
     names = {each: each for each in fields}
