@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
 from os import PathLike
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
@@ -159,7 +160,7 @@ def _scalars(values: Sequence[object], where: str) -> tuple[Json, list[Json]]:
         if each is not None and each[0] not in kinds:
             kinds.append(each[0])
     names = {kind["type"] for kind in kinds}
-    if names == {"INT64", "FLOAT64"}:
+    if names == {"INT64", "FLOAT64"} and all(isinstance(value, (int, float, NoneType)) for value in values):
         return {"type": "FLOAT64"}, [{"value": None if value is None else _as_float(value, where)} for value in values]
     if len(kinds) > 1 and not names <= set(DECIMALS):
         raise TypeError(

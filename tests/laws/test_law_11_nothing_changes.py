@@ -307,7 +307,7 @@ def without_nan(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def is_nan(value: Any) -> bool:
     value = plain(value) if isinstance(value, (enum.Enum, numpy.generic)) else value
-    return isinstance(value, (float, Decimal)) and value != value
+    return value.is_nan() if isinstance(value, Decimal) else isinstance(value, float) and math.isnan(value)
 
 
 SERIES: dict[str, st.SearchStrategy[Any]] = {

@@ -287,7 +287,7 @@ def _converted(array: pyarrow.Array, kind: str, target: pyarrow.DataType, column
     source = name_of(array.type)
 
     def misfit(value: object) -> str:
-        return f"holds {shown(value)} ({source}), which does not fit its type {kind}"
+        return f"holds {shown(value)} ({source}), which does not fit its type {kind}: convert it, or change the type"
 
     rules = CONVERSIONS.get(kind, ())
     if source not in rules and not (arrow.types.is_decimal(array.type) and "NUMERIC" in rules):

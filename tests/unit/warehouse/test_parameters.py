@@ -242,6 +242,7 @@ def test_a_set_has_the_same_order_in_every_process() -> None:
         (pandas.NaT, "ScalarQueryParameter"),
         (numpy.datetime64("NaT"), "ScalarQueryParameter"),
         ([], r"ArrayQueryParameter\('since', 'INT64', \[\]\)"),
+        ([bigquery.ScalarQueryParameter(None, "INT64", 1), 1.5], r"FLOAT64, INT64; pass a bigquery\.Array"),
         ([None], "ArrayQueryParameter"),
         (set(), "ArrayQueryParameter"),
         (numpy.array([]), "ArrayQueryParameter"),
