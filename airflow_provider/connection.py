@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from logging import getLogger
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from carto_auth_integrations.account.fields import ALIASES, FIELDS, MODES, hidden, suggestion
 
@@ -100,10 +101,14 @@ def _label(name: str) -> str:
 
 def _base_url(connection: Connection) -> str | None:
     """Return the URL of a connection's host, port and path, which Airflow splits in carto://id:secret@host:port/path."""
-    host = connection.host
+    host, path, scheme = connection.host, connection.schema or "", "https"
     if not host:
         return None
-    url = host if "://" in host else f"https://{host}"
-    if connection.port:
-        url = f"{url.rstrip('/')}:{connection.port}"
-    return f"{url.rstrip('/')}/{connection.schema}" if connection.schema else url
+    if path.lower() in ("http", "https"):  # where other types of connections have the protocol
+        path, scheme = "", path.lower()
+    url = urlsplit(host if "://" in host else f"{scheme}://{host}")
+    port = f":{connection.port}" if connection.port else ""
+    place = (
+        url.netloc if url.netloc.endswith(port) else f"{url.netloc}{port}"
+    )  # two ports are no URL, and refused as such
+    return url._replace(netloc=place, path=f"{url.path.rstrip('/')}/{path}".rstrip("/")).geturl()

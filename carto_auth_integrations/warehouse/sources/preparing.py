@@ -102,7 +102,7 @@ class Preparation:
             self._deadline.raise_if_over("The source was still being read; nothing was loaded.")
             batch, misfits = self._fitter.fit(chunk)
             if len(batch):
-                self._spool.write(batch)
+                self._spool.write(batch, chunk, [each.row_number - chunk.first_row for each in misfits])
             for each in misfits:
                 self._rejects.write(_line(each))
             self._rejected += len(misfits)

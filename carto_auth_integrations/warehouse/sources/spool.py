@@ -7,31 +7,29 @@ import datetime
 import json
 import math
 import tempfile
+from bisect import bisect_right
+from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any
 
 from ..packages import required
+from .base import Chunk
 from .columns import Column, widen
 from .declared import Field, is_repeated, kind_of, needs_json, range_ends
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import pyarrow
 
 ROW_GROUP = 16 * 1024 * 1024
 """Bytes of Arrow that are gathered into a row group: small ones grow the file, large ones the memory."""
 
-LARGEST_JSON_INTEGER = 2**53 - 1
-"""Larger ones go as text, so that BigQuery reads them exactly.
-
-https://cloud.google.com/bigquery/docs/loading-data-cloud-storage-json#details_of_loading_json_data
-"""
-
 SAFE_INTEGER = 2**53 - 1
 """BigQuery reads larger integers in JSON exactly only if they are text.
 
 https://cloud.google.com/bigquery/docs/loading-data-cloud-storage-json#details_of_loading_json_data
 """
+NO_CHUNK = Chunk(())
 
 
 class Spool:
@@ -40,12 +38,20 @@ class Spool:
     def __init__(self) -> None:
         self.rows = 0
         self._parts: list[tuple[IO[bytes], pyarrow.Schema]] = []
+        self._origins: list[tuple[int, Chunk, Sequence[int]]] = []
         self._writer: Any = None
         self._gathered: list[pyarrow.RecordBatch] = []
         self._size = 0
 
-    def write(self, batch: pyarrow.RecordBatch) -> None:
-        """Add a batch. Its schema is that of the batches before it, or wider."""
+    def write(self, batch: pyarrow.RecordBatch, chunk: Chunk = NO_CHUNK, without: Sequence[int] = ()) -> None:
+        """Add a batch. Its schema is that of the batches before it, or wider.
+
+        Args:
+            batch: The rows.
+            chunk: Where they are from, for messages; its data is not held.
+            without: The rows of the chunk that are not in the batch, as sorted indices.
+        """
+        self._origins.append((self.rows, replace(chunk, data=()), without))
         if not self._parts or not self._parts[-1][1].equals(batch.schema):
             self._end_part()
             file = tempfile.TemporaryFile(prefix="carto-load-")  # noqa: SIM115  # `close` closes it
@@ -110,7 +116,7 @@ class Spool:
 
     def _batches(self, schema: pyarrow.Schema) -> Iterator[pyarrow.RecordBatch]:
         """Yield all batches with the final schema."""
-        arrow, first = required("pyarrow"), 1
+        arrow, first = required("pyarrow"), 0
         for batch in self._stored_batches():
             misfits: dict[int, str] = {}
             arrays = [
@@ -120,9 +126,17 @@ class Spool:
                 for each in schema
             ]
             if misfits:
-                raise ValueError(f"Row {first + min(misfits)}: {misfits[min(misfits)]}.")
+                raise ValueError(f"{self._row(first + min(misfits))}: {misfits[min(misfits)]}.")
             yield arrow.RecordBatch.from_arrays(arrays, schema=schema)
             first += len(batch)
+
+    def _row(self, index: int) -> str:
+        """Return what messages call a row, by its index in all batches."""
+        first, chunk, without = self._origins[bisect_right(self._origins, index, key=lambda each: each[0]) - 1]
+        place = index - first
+        for absent in without:
+            place += absent <= place
+        return chunk.row(place)
 
     def _stored_batches(self) -> Iterator[pyarrow.RecordBatch]:
         for file, _ in self._parts:
@@ -163,8 +177,6 @@ def _value(field: Field, value: Any) -> object:
         return base64.b64encode(value).decode()
     if isinstance(value, (datetime.date, datetime.time)):
         return value.isoformat()
-    if isinstance(value, int) and abs(value) > LARGEST_JSON_INTEGER:
-        return str(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     is_plain = isinstance(value, (bool, str)) or (isinstance(value, int) and abs(value) <= SAFE_INTEGER)

@@ -298,7 +298,12 @@ def _plain_of_numpy(value: Any, index: int, column: Column) -> object:
         return value.tolist()
     try:
         if value.dtype.kind in "mM":
-            scalar = arrow.array(required("numpy").asarray([value]))[0]
+            numpy = required("numpy")
+            if numpy.isnat(value):
+                return None
+            if numpy.datetime_data(value.dtype)[0] in ("h", "m"):  # Arrow has no hours and minutes
+                value = value.astype(f"{value.dtype.kind}8[s]")
+            scalar = arrow.array(numpy.asarray([value]))[0]
             if arrow.types.is_date(scalar.type):
                 return scalar.as_py()
             is_interval = arrow.types.is_duration(scalar.type)

@@ -10,7 +10,9 @@ from airflow.providers.common.compat.sdk import Connection, redact
 
 from airflow_provider.connection import STANDARD_FIELDS, account_fields, form_fields, form_widgets
 from airflow_provider.hooks.carto import CartoHook
+from carto_auth_integrations import CartoAuth
 from carto_auth_integrations.account.fields import FIELDS, MODES
+from carto_auth_integrations.errors import AccountError
 from tests.support.accounts import BEARER, SECRET
 from tests.support.airflow_connection import VARIABLE
 
@@ -126,3 +128,25 @@ def test_the_widget_of_the_mode_accepts_the_modes_alone(mode: str, valid: bool) 
 
     form = type("Form", (wtforms.Form,), form_widgets())
     assert form(MultiDict({"auth_mode": mode})).validate() is valid
+
+
+@pytest.mark.parametrize(
+    ("parts", "url"),
+    [
+        ({"host": "https://h.example/path", "port": 443}, "https://h.example:443/path"),
+        ({"host": "h.example/path", "port": 8443, "schema": "more"}, "https://h.example:8443/path/more"),
+        ({"host": "https://h.example:8443/", "port": 8443}, "https://h.example:8443"),
+        ({"host": "h.example", "schema": "https"}, "https://h.example"),
+        ({"host": "127.0.0.1", "port": 8080, "schema": "http"}, "http://127.0.0.1:8080"),
+        ({"host": "https://h.example", "schema": "http"}, "https://h.example"),
+        ({"host": "[::1]", "port": 8080, "schema": "http"}, "http://[::1]:8080"),
+        ({"host": "h.example", "port": 0}, "https://h.example"),
+    ],
+)
+def test_host_port_and_schema_make_one_url(parts: dict[str, Any], url: str) -> None:
+    assert revealed(connection(**parts))["api_base_url"] == url
+
+
+def test_two_ports_are_refused() -> None:
+    with pytest.raises(AccountError, match="api_base_url"):
+        CartoAuth.from_mapping(account_fields(connection(host="https://h.example:8443", port=443)))
