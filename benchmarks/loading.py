@@ -18,6 +18,7 @@ import time
 from collections import Counter, deque
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from statistics import median
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -239,12 +240,12 @@ def dicts(rows: int) -> Iterator[dict[str, Any]]:
 # Loads
 
 
-def ours(url: str, source: Callable[[], Any]) -> Callable[[], Any]:
-    """Load with this package."""
+def ours(url: str, source: Callable[[], Any], geometry: str = "") -> Callable[[], Any]:
+    """Load with this package; a column of geometry is parsed, checked and written anew, which google's way does not."""
     from google.cloud import bigquery  # noqa: F401  # google's way has it too before the clock starts
 
     warehouse = auth_at(url).warehouse()
-    return lambda: warehouse.load(source(), TABLE, geometry="geom").bytes
+    return lambda: warehouse.load(source(), TABLE, geometry=geometry or ()).bytes
 
 
 def googles(url: str, source: Callable[[], Any]) -> Callable[[], Any]:
@@ -261,7 +262,7 @@ def googles(url: str, source: Callable[[], Any]) -> Callable[[], Any]:
             "kind": "INTEGER",
             "name": "STRING",
             "address": "STRING",
-            "geom": "GEOGRAPHY",
+            "geom": "STRING",
         }.items()
     ]
     config = bigquery.LoadJobConfig(source_format="PARQUET", schema=schema)
@@ -292,6 +293,8 @@ def dicts_in_batches(rows: int) -> Iterator[pyarrow.RecordBatch]:
 
 LOADS: dict[str, tuple[Callable[..., Callable[[], Any]], Callable[[], Any]]] = {
     "batches ours": (ours, lambda: batches(ROWS)),
+    "geography ours": (partial(ours, geometry="geom"), lambda: batches(ROWS_OF_DICTS)),
+    "geography google's": (googles, lambda: batches(ROWS_OF_DICTS)),
     "batches google's": (googles, lambda: batches(ROWS)),
     "dicts ours": (ours, lambda: dicts(ROWS_OF_DICTS)),
     "dicts google's": (googles, lambda: dicts_in_batches(ROWS_OF_DICTS)),

@@ -342,6 +342,10 @@ def _parsed(array: pyarrow.Array, kind: str, target: pyarrow.DataType, column: C
         return arrow.array([_bytes(each, index, column) for index, each in enumerate(array.to_pylist())], target)
     if kind == "FLOAT":
         return _floats_of_text(array, target, column, misfit)
+    if kind == "INTEGER":  # Arrow reads 0x1F as well
+        decimals = compute.fill_null(compute.match_substring_regex(array, r"^-?\d+$"), True)
+        array = compute.if_else(decimals, array, compute.binary_join_element_wise("not ", array, ""))
+        return cast(array, target, column, lambda value: misfit(str(value).removeprefix("not ")))
     if kind == "TIME":
         moments = compute.binary_join_element_wise(arrow.scalar("1970-01-01T"), array, "")
         return cast(moments, arrow.timestamp("us"), column, lambda value: misfit(str(value)[11:])).cast(target)

@@ -156,5 +156,10 @@ def _column(series: pandas.Series) -> pyarrow.Array | Sequence[object]:
             return array.combine_chunks() if isinstance(array, arrow.ChunkedArray) else array
         except (arrow.ArrowInvalid, arrow.ArrowNotImplementedError, arrow.ArrowTypeError, TypeError):
             pass
-    values: list[object] = series.astype(object).where(series.notna(), None).tolist()
+    objects = series.astype(object)
+    try:
+        objects = objects.where(series.notna(), None)
+    except ArithmeticError:  # pandas cannot compare a signalling NaN, which no type holds: it is refused with its row
+        pass
+    values: list[object] = objects.tolist()
     return values

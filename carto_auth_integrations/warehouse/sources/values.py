@@ -171,6 +171,7 @@ def _structs(values: Sequence[object], column: Column, known: pyarrow.DataType |
         for index, value in enumerate(values):
             if isinstance(value, dict) and not all(map(is_text, value)):
                 column.refuse(index, "holds an object whose keys are not all text")
+        values = [value if isinstance(value, dict) and all(map(is_text, value)) else None for value in values]
         names = list(filter(is_text, names))
     if column.level > MAX_LEVEL:
         for index, value in enumerate(values):
@@ -188,6 +189,8 @@ def _structs(values: Sequence[object], column: Column, known: pyarrow.DataType |
     ]
     missing = arrow.array([value is None for value in values], arrow.bool_())
     fields = [arrow.field(name, child.type) for name, child in zip(names, children, strict=True)]
+    if not any(value is not None for value in values):
+        return arrow.nulls(len(values))
     if not fields:
         return arrow.array([None if value is None else {} for value in values], arrow.struct([]))
     return arrow.StructArray.from_arrays(children, fields=fields, mask=missing)
@@ -297,24 +300,27 @@ def _plain_of_numpy(value: Any, index: int, column: Column) -> object:
             return [_plain(each, index, column) for each in value]
         return value.tolist()
     try:
-        if value.dtype.kind in "mM":
-            numpy = required("numpy")
-            if numpy.isnat(value):
-                return None
-            if numpy.datetime_data(value.dtype)[0] in ("h", "m"):  # Arrow has no hours and minutes
-                value = value.astype(f"{value.dtype.kind}8[s]")
-            scalar = arrow.array(numpy.asarray([value]))[0]
-            if arrow.types.is_date(scalar.type):
-                return scalar.as_py()
-            is_interval = arrow.types.is_duration(scalar.type)
-            return scalar.cast(arrow.duration("us") if is_interval else arrow.timestamp("us")).as_py()
-        plain = value.tolist()
+        plain = _moment_of_numpy(value) if value.dtype.kind in "mM" else value.tolist()
     except (arrow.ArrowInvalid, arrow.ArrowNotImplementedError):
         plain = value
     if type(plain) in FAMILIES or plain is None:
         return plain
     column.refuse(index, f"holds {shown(value)}, a {type(value).__name__} that BigQuery cannot hold exactly")
     return None
+
+
+def _moment_of_numpy(value: Any) -> object:
+    """Return a datetime64 or timedelta64 as Python's; numpy's own conversion drops nanoseconds."""
+    arrow, numpy = required("pyarrow"), required("numpy")
+    if numpy.isnat(value):
+        return None
+    if numpy.datetime_data(value.dtype)[0] in ("h", "m"):  # Arrow has no hours and minutes
+        value = value.astype(f"{value.dtype.kind}8[s]")
+    scalar = arrow.array(numpy.asarray([value]))[0]
+    if arrow.types.is_date(scalar.type):
+        return scalar.as_py()
+    is_interval = arrow.types.is_duration(scalar.type)
+    return scalar.cast(arrow.duration("us") if is_interval else arrow.timestamp("us")).as_py()
 
 
 BASES: tuple[tuple[type, Callable[[Any], object]], ...] = (

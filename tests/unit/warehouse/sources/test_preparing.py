@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import pandas
 import pyarrow
 import pytest
+from google.cloud import bigquery
 from shapely.geometry import Point
 
 from carto_auth_integrations.waiting import Cancelled, Deadline
@@ -52,9 +52,9 @@ def test_a_source_is_not_read_before_it_is_asked_for() -> None:
 
 
 def test_reading_ends_at_the_deadline() -> None:
-    with Preparation([{"x": 1}], LoadOptions(), Deadline(0)) as preparation:
-        with pytest.raises(TimeoutError, match="still being read; nothing was loaded"):
-            list(preparation.read())
+    late = pytest.raises(TimeoutError, match="still being read; nothing was loaded")
+    with Preparation([{"x": 1}], LoadOptions(), Deadline(0)) as preparation, late:
+        list(preparation.read())
 
 
 def test_reading_ends_when_the_caller_is_cancelled() -> None:
@@ -74,12 +74,12 @@ def test_reading_ends_when_the_caller_is_cancelled() -> None:
 @pytest.mark.parametrize("source", [[{"x": 1}], [{"x": 1}, {"x": "y"}], [{"x": 1}] * 9 + [{"x": 0.5}], [{}]])
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts the open files of Linux")
 def test_the_temporary_files_are_gone_whatever_happened(source: Any) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     try:
         read_back(source)
     except ValueError:
         pass
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_all_rows_are_either_loaded_or_rejected() -> None:
@@ -117,13 +117,11 @@ def test_if_no_row_fits_the_table_has_none() -> None:
         (None, None),
         ("😀", "😀"),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_a_rejected_row_is_json_that_bigquery_holds(value: Any, shown: Any) -> None:
-    read = read_back([{"n": "x", "other": value}], column_types={"n": "INT64"}, bad_rows="quarantine") if not isinstance(
-        value, Point
-    ) else read_back([{"n": "x", "other": value}], column_types={"n": "INT64", "other": "STRING"}, bad_rows="quarantine")
-    (rejected,) = read.rejects
+    source = [{"n": "x", "other": value}]
+    (rejected,) = read_back(source, column_types={"n": "INT64"}, bad_rows="quarantine").rejects
     assert rejected["row"] == {"n": "x", "other": shown}
 
 
@@ -135,7 +133,9 @@ def test_a_rejected_row_that_holds_itself_is_cut() -> None:
 
 
 def test_rejected_rows_of_frames_and_arrow_are_the_rows_of_the_source() -> None:
-    frame = pandas.DataFrame({"n": pandas.Series([1, "x", 2], dtype=object), "at": pandas.to_datetime(["2024-01-01"] * 3)})
+    frame = pandas.DataFrame(
+        {"n": pandas.Series([1, "x", 2], dtype=object), "at": pandas.to_datetime(["2024-01-01"] * 3)}
+    )
     (rejected,) = read_back(frame, bad_rows="quarantine").rejects
     assert (rejected["row_number"], rejected["row"]) == (2, {"n": "x", "at": "2024-01-01 00:00:00"})
     table = pyarrow.table({"at": pyarrow.array([0, 1], pyarrow.timestamp("ns")), "tags": [["a"], ["b"]]})
@@ -146,9 +146,7 @@ def test_rejected_rows_of_frames_and_arrow_are_the_rows_of_the_source() -> None:
 
 
 def test_sanitized_columns_have_the_names_of_the_source_in_rejected_rows() -> None:
-    read = read_back(
-        [{"a.b": "x"}], column_types={"a.b": "INT64"}, column_names="sanitize", bad_rows="quarantine"
-    )
+    read = read_back([{"a.b": "x"}], column_types={"a.b": "INT64"}, column_names="sanitize", bad_rows="quarantine")
     assert read.rejects[0]["row"] == {"a.b": "x"}
 
 
@@ -156,7 +154,8 @@ def test_sanitized_columns_have_the_names_of_the_source_in_rejected_rows() -> No
 def test_rows_without_columns_are_not_dropped(rows: list[dict[str, Any]]) -> None:
     with pytest.raises(ValueError, match=r"^Row 1: the row has no columns"):
         read_back(rows)
-    assert len(read_back([*rows, {"x": 1}], column_types={"x": "INT64"}).rows) == len(rows) + 1 if len(rows) < 3 else True
+    schema = [bigquery.SchemaField("x", "INTEGER")]
+    assert [row["x"] for row in read_back(rows, schema=schema).rows] == [row.get("x") for row in rows]
 
 
 def test_rows_without_columns_between_others_are_null() -> None:

@@ -326,6 +326,12 @@ def test_what_bigquery_has_no_type_for_is_refused_with_its_column(frame: Any, be
         read_back(frame)
 
 
+@pytest.mark.parametrize("value", ["sNaN", "-sNaN"])
+def test_a_signalling_nan_is_refused_with_its_row(value: str) -> None:
+    with pytest.raises(ValueError, match=r"^Row 2: column d holds"):
+        read_back(pandas.DataFrame({"d": pandas.Series([Decimal(1), Decimal(value)], dtype=object)}))
+
+
 def test_a_length_of_time_can_be_an_interval() -> None:
     frame = pandas.DataFrame({"d": [pandas.Timedelta("-1 days 02:03:04.5"), None]})
     read = read_back(frame, column_types={"d": "INTERVAL"})

@@ -84,7 +84,7 @@ class Ratio(float):
         return 0.0
 
 
-Point = namedtuple("Point", "x y")  # noqa: PYI024  # callers have these
+Point = namedtuple("Point", "x y")
 
 
 @pytest.mark.parametrize(
