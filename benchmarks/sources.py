@@ -166,7 +166,6 @@ class Weight:
 def load(source: Any, url: str, **options: Any) -> Weight:
     """Load once, in this process."""
     import geopandas  # noqa: F401  # what a load imports on its way is not its memory
-    import ijson  # noqa: F401
     import pyarrow.csv
     import pyarrow.parquet  # noqa: F401
     from google.cloud import bigquery  # noqa: F401

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Literal, TypedDict
 from ..packages import required
 from .base import Chunk, Source
 from .declared import field_of, kind_of
-from .kinds import Kind, read, text_kind, without_empty
+from .kinds import Kind, read, without_empty
 from .names import valid_names
 from .texts import FALLBACK, TextFile, text_file
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from ..options import LoadOptions
 
-__all__ = ["open_delimited", "text_kind"]
 
 DELIMITERS = (",", ";", "\t", "|")
 BY_EXTENSION = {".tsv": "\t", ".tab": "\t", ".psv": "|"}

@@ -12,9 +12,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from ..packages import required
-from . import avro, parquet
+from . import avro, kinds, parquet
 from .base import Source
-from .delimited import open_delimited, text_kind
+from .delimited import open_delimited
 from .excel import open_excel
 from .formats import BIGQUERY_FORMATS, FORMATS, format_of, members_of
 from .json_files import open_geojson, open_json
@@ -273,10 +273,7 @@ def _typed_partitions(files: Sequence[File]) -> list[dict[str, pyarrow.Scalar]]:
     arrow = required("pyarrow")
     for name in files[0].partitions:
         texts = arrow.array([file.partitions[name] for file in files], arrow.string())
-        try:
-            values = texts.cast(text_kind(texts.drop_null().to_pylist()))
-        except arrow.ArrowInvalid:
-            values = texts
+        values = kinds.read(texts, kinds.text_kind(texts.drop_null().to_pylist()))
         for columns, value in zip(typed, values, strict=True):
             columns[name] = value
     return typed

@@ -408,6 +408,13 @@ def test_directories_become_typed_columns(tmp_path: Path) -> None:
     assert (second["country"], second["year"], second["zip"]) == ("FR", 2026, "75")
 
 
+def test_directories_of_times_and_moments_are_typed_as_in_a_csv_file(tmp_path: Path) -> None:
+    hive(tmp_path, "t=10%3A00%3A00/at=2026-01-02T10%3A00%3A00Z/yes=true")
+    (row,) = rows_of(tmp_path)
+    moment = datetime.datetime(2026, 1, 2, 10, tzinfo=datetime.timezone.utc)
+    assert (row["t"], row["at"], row["yes"]) == (datetime.time(10), moment, True)
+
+
 @pytest.mark.parametrize("pattern", ["*/*.parquet", "country=*/*.parquet", "**/*.parquet", "country=*"])
 def test_globs_over_directories_give_the_columns_too(tmp_path: Path, pattern: str) -> None:
     hive(tmp_path, "country=DE", "country=FR")

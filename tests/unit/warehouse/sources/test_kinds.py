@@ -10,8 +10,7 @@ import pyarrow
 import pytest
 
 from carto_auth_integrations.warehouse.sources.columns import name_of
-from carto_auth_integrations.warehouse.sources.delimited import text_kind
-from carto_auth_integrations.warehouse.sources.kinds import Kind, read
+from carto_auth_integrations.warehouse.sources.kinds import Kind, read, text_kind
 
 UTC = datetime.timezone.utc
 
