@@ -35,6 +35,8 @@ TRANSIENT_REASONS = frozenset(
     ]
 )
 """BigQuery's reasons for transient failures. https://cloud.google.com/bigquery/docs/error-messages"""
+PERMANENT_REASONS = frozenset(["bytesBilledLimitExceeded"])
+"""Reasons that Google's client does not know, so that it raises them as errors of the server."""
 OAUTH_REFUSALS = frozenset(
     ["access_denied", "consent_required", "invalid_client", "invalid_grant", "login_required", "unauthorized_client"]
 )
@@ -198,7 +200,7 @@ def causes_of(error: BaseException | None) -> Iterator[BaseException]:
 def is_transient_answer(status: int | None, reasons: Sequence[object]) -> bool:
     """Whether BigQuery's answer is transient, by its reasons and its HTTP status."""
     named = {each.get("reason") for each in reasons if isinstance(each, dict)}
-    return bool(named & TRANSIENT_REASONS) or status in TRANSIENT_STATUSES
+    return not named & PERMANENT_REASONS and (bool(named & TRANSIENT_REASONS) or status in TRANSIENT_STATUSES)
 
 
 def _is_foreign_transient(error: BaseException) -> bool | None:

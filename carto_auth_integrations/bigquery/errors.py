@@ -14,7 +14,6 @@ STATUS_OF_REASON = {
     "billingNotEnabled": 403,
     "billingTierLimitExceeded": 400,
     "blocked": 403,
-    "bytesBilledLimitExceeded": 400,
     "duplicate": 409,
     "internalError": 500,
     "invalid": 400,

@@ -127,3 +127,12 @@ def test_every_error_can_be_pickled_and_copied(
         7.0,
         Scope.PROCESS,
     )
+
+
+def test_a_query_over_its_limit_of_bytes_is_not_repeated() -> None:
+    """Google's client raises an error of the server for it, since it does not know the reason."""
+    reasons = [{"reason": "bytesBilledLimitExceeded"}]
+    assert not is_transient(google.InternalServerError("Query exceeded limit for bytes billed", errors=reasons))
+    assert is_transient(
+        google.InternalServerError("Error encountered during execution", errors=[{"reason": "unknown"}])
+    )

@@ -62,8 +62,7 @@ def test_without_a_response_it_is_an_error_of_google_auth() -> None:
     assert type(google_error(CallFailed("x", transient=False, message="no certificate"))) is GoogleAuthError
 
 
-# Google's client does not know the reason of a query over its limit of bytes, and takes it for a server's error.
-@pytest.mark.parametrize("reason", STATUS_OF_REASON.keys() - {"bytesBilledLimitExceeded"})
+@pytest.mark.parametrize("reason", [*STATUS_OF_REASON, "bytesBilledLimitExceeded"])
 def test_a_failed_job_is_what_googles_own_client_raises(reason: str) -> None:
     from google.cloud.bigquery.job.base import _error_result_to_exception
 
