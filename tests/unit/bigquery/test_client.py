@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet
 import pytest
 
 from carto_auth_integrations.bigquery.client import make_client
@@ -30,14 +31,14 @@ def _netrc(own_home: Path) -> None:
 
 @pytest.mark.usefixtures("_netrc")
 def test_netrc_replaces_no_token_of_client_load_query_and_to_arrow(server: TinyBigQuery, tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("a\n1\n")
+    pyarrow.parquet.write_table(pyarrow.table({"a": [1]}), tmp_path / "a.parquet")
     auth = auth_of(server.url, location="EU")
     warehouse = auth.warehouse()
 
-    loaded = warehouse.load(tmp_path / "a.csv", "d.t")
+    loaded = warehouse.load(tmp_path / "a.parquet", "d.t")
     result = warehouse.query("SELECT 1 AS x")
 
-    assert server.loaded()[0].startswith(b"PAR1")
+    assert server.loaded()[0] == (tmp_path / "a.parquet").read_bytes()
     assert result.rows == ({"x": 1},)
     assert result.to_arrow().to_pylist() == [{"x": 1}]
     assert auth.get_carto_dw_client().get_job(loaded.job_id).job_id == loaded.job_id

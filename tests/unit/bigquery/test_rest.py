@@ -406,7 +406,7 @@ def test_waiting_for_a_job_imports_nothing_of_googles(elsewhere: tuple[CartoWare
     assert output == "[]"
 
 
-def test_loading_a_file_does_not_import_googles_client(tmp_path: Path) -> None:
+def test_loading_a_file_imports_nothing_of_googles(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("a\n1\n")
     with TinyBigQuery() as server:
         fields = fields_for(server.url, bigquery_endpoint=server.url, token_store="memory:")
@@ -416,7 +416,7 @@ def test_loading_a_file_does_not_import_googles_client(tmp_path: Path) -> None:
             import sys
             from carto_auth_integrations import CartoAuth
             CartoAuth.from_mapping({fields!r}).warehouse().load({str(tmp_path / "a.csv")!r}, "d.t")
-            print(sorted(name for name in ("google.cloud.bigquery", "google.api_core") if name in sys.modules))
+            print(sorted(name for name in sys.modules if name.partition(".")[0] == "google"))
             """,
         )
         assert len(server.loaded()) == 1
