@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from ..http import Json
     from ..waiting import Deadline, Steps
     from .options import LoadOptions, OnProgress, Partitioning
+    from .sources.declared import Field
     from .sources.preparing import Preparation, Prepared
 
 logger = logging.getLogger(__name__)
@@ -75,6 +76,16 @@ SOURCE_FORMATS = {
     "AVRO": "AVRO",
 }
 """BigQuery's names for them. https://cloud.google.com/bigquery/docs/reference/rest/v2/Job#jobconfigurationload"""
+
+READ_AS: Mapping[str, Json] = {
+    "PARQUET": {
+        "parquetOptions": {"enableListInference": True},
+        "decimalTargetTypes": ["NUMERIC", "BIGNUMERIC"],
+    },
+    "AVRO": {"useAvroLogicalTypes": True},
+    "GEOJSON": {"jsonExtension": "GEOJSON"},
+}
+"""What a load job is told of a format, so that no value changes."""
 
 
 @dataclass(frozen=True)
@@ -170,8 +181,8 @@ def _upload_of(
     from .sources.preparing import Preparation, as_is
 
     if untouched := as_is(source, options):
-        path, told = untouched
-        return Upload(stack.enter_context(path.open("rb")), told, {})
+        path, kind, columns = untouched
+        return Upload(stack.enter_context(path.open("rb")), _told(kind, columns), {})
     preparation = stack.enter_context(Preparation(source, options, api.deadline))
     yield from _read(preparation, reference["jobId"], reference.get("location"), on_progress)
     prepared = preparation.finish()
@@ -180,7 +191,11 @@ def _upload_of(
     yield from reject(prepared)
     labels = {REJECTED_LABEL: prepared.rejected, REPAIRED_LABEL: prepared.geography.repaired}
     labels[AREA_LABEL] = round(prepared.geography.area_change)
-    return Upload(prepared.file, _told(prepared), {name: str(count) for name, count in labels.items() if count})
+    return Upload(
+        prepared.file,
+        _told(prepared.format, prepared.fields),
+        {name: str(count) for name, count in labels.items() if count},
+    )
 
 
 def _read(preparation: Preparation, job_id: str, location: str | None, on_progress: OnProgress | None) -> Steps[None]:
@@ -358,13 +373,9 @@ def _partitioning(partitioning: Partitioning) -> Json:
     return {"rangePartitioning": {"field": partitioning.field, "range": ends}}
 
 
-def _told(prepared: Prepared) -> Json:
-    """Return how a load job reads what was prepared."""
-    told: Json = {"sourceFormat": prepared.format, "schema": {"fields": prepared.fields}}
-    if prepared.format == "PARQUET":
-        told["parquetOptions"] = {"enableListInference": True}
-        told["decimalTargetTypes"] = ["NUMERIC", "BIGNUMERIC"]
-    return told
+def _told(kind: str, columns: list[Field]) -> Json:
+    """Return how a load job reads what is sent: its format, and its columns unless the file has them."""
+    return {"sourceFormat": kind, **READ_AS.get(kind, {}), **({"schema": {"fields": columns}} if columns else {})}
 
 
 def _told_of_uris(uris: Sequence[str], options: LoadOptions) -> Json:
@@ -384,16 +395,9 @@ def _told_of_uris(uris: Sequence[str], options: LoadOptions) -> Json:
         raise ValueError(f"{unable}= is for sources that are read here: BigQuery reads {uris[0]} by itself.")
     if options.repairs or options.bad_rows != "refuse":
         raise ValueError(f"BigQuery reads {uris[0]} by itself: bad rows and geometry cannot be treated here.")
-    told: Json = {"sourceFormat": SOURCE_FORMATS[kind]}
+    told: Json = {"sourceFormat": SOURCE_FORMATS[kind], **READ_AS.get(kind, {})}
     if kind == "CSV":
         told |= _told_of_csv(uris[0], options)
-    if kind == "GEOJSON":
-        told["jsonExtension"] = "GEOJSON"
-    if kind == "AVRO":
-        told["useAvroLogicalTypes"] = True
-    if kind == "PARQUET":
-        told["parquetOptions"] = {"enableListInference": True}
-        told["decimalTargetTypes"] = ["NUMERIC", "BIGNUMERIC"]
     if not options.schema and kind not in ("PARQUET", "AVRO"):
         told["autodetect"] = True
     if options.column_names == "sanitize" and kind in ("CSV", "PARQUET"):

@@ -16,7 +16,7 @@ from . import avro, kinds, parquet
 from .base import Source
 from .delimited import open_delimited
 from .excel import open_excel
-from .formats import BIGQUERY_FORMATS, FORMATS, format_of, members_of
+from .formats import FORMATS, format_of, members_of
 from .json_files import open_geojson, open_json
 from .listing import File, is_files, listed
 from .remote import copied
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .base import Chunk
     from .listing import PathOrPaths
 
-__all__ = ["BIGQUERY_FORMATS", "FORMATS", "as_is", "format_of", "is_files", "open_files"]
+__all__ = ["FORMATS", "as_is", "format_of", "is_files", "open_files"]
 
 
 READERS = {

@@ -24,8 +24,6 @@ FORMATS = {
 TEXT_FORMATS = frozenset({"CSV", "JSON", "GEOJSON"})
 """Formats whose readers also take gzip."""
 DIRECTORY_FORMATS = (".gdb",)
-BIGQUERY_FORMATS = {"CSV": "CSV", "JSON": "NEWLINE_DELIMITED_JSON", "PARQUET": "PARQUET", "AVRO": "AVRO"}
-"""Formats that BigQuery loads, and its names for them (`sourceFormat`)."""
 MAGIC = {
     b"PAR1": "PARQUET",
     b"Obj\x01": "AVRO",

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from ...http import Json
     from ...waiting import Deadline
     from ..options import LoadOptions
     from ..results import Row
@@ -127,19 +126,20 @@ class Preparation:
         return Prepared(file, kind, fields, self._spool.rows, self._rejected, self._rejects, self._fitter.geography)
 
 
-def as_is(source: object, options: LoadOptions) -> tuple[Path, Json] | None:
-    """Return the path of a file that BigQuery itself reads exactly, and what its load job is told; None for others."""
+def as_is(source: object, options: LoadOptions) -> tuple[Path, str, list[Field]] | None:
+    """Return the path, format and columns of a file that BigQuery itself reads exactly; None for any other source.
+
+    An Avro file has its columns itself.
+    """
     found = files.as_is(source, options)
     if found is None:
         return None
     path, kind = found
     if kind == "AVRO":
-        return path, {"sourceFormat": kind, "useAvroLogicalTypes": True}
+        return path, kind, []
     schema = required("pyarrow.parquet").read_schema(path)
     names = valid_names(schema.names, options.column_names)
-    columns = [bigquery_field(name, each.type) for name, each in zip(names, schema, strict=True)]
-    told = {"sourceFormat": kind, "schema": {"fields": columns}, "parquetOptions": {"enableListInference": True}}
-    return path, told
+    return path, kind, [bigquery_field(name, each.type) for name, each in zip(names, schema, strict=True)]
 
 
 def _line(rejected: Rejected) -> bytes:
