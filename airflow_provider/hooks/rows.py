@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import datetime
-import math
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
+
+from carto_auth_integrations.warehouse.results import plain_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -47,31 +45,13 @@ def plain_row(row: Iterable[Any]) -> tuple[Any, ...]:
     What JSON does not have is text: dates in ISO 8601, decimals in digits, bytes in Base64. A RANGE is a dict of its
     `start` and `end`.
     """
-    return tuple(map(_plain, row))
+    return tuple(plain_json(value, _interval_text) for value in row)
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(each) for name, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    return _text_of(value)
-
-
-def _text_of(value: Any) -> str:
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    if isinstance(value, Decimal):
-        return f"{value:f}"
-    if isinstance(value, (datetime.date, datetime.time)):
-        return value.isoformat()
+def _interval_text(value: object) -> str:
     from carto_auth_integrations.warehouse.parameters import query_parameters
 
-    text: str = query_parameters([value])[0].to_api_repr()["parameterValue"]["value"]  # an INTERVAL
+    text: str = query_parameters([value])[0].to_api_repr()["parameterValue"]["value"]
     return text
 
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import math
 import sys
 import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from ..warehouse.results import counted
+from ..warehouse.results import counted, plain_json
 from ..warehouse.tables import rejected_table
 from .output import console, printable
 from .spelling import as_options
@@ -37,10 +34,9 @@ LABEL_WIDTH = 14
 GAP = 2
 
 
-def plain_plan(plan: LoadPlan) -> dict[str, Any]:
+def plain_plan(plan: LoadPlan) -> dict[str, object]:
     """Return a plan as plain JSON types: dates in ISO 8601, decimals in digits, bytes in Base64."""
-    plain: dict[str, Any] = _plain(asdict(plan))
-    return plain
+    return {name: plain_json(value) for name, value in asdict(plan).items()}
 
 
 def print_plan(plan: LoadPlan, destination: str) -> None:
@@ -109,7 +105,7 @@ def _fact(value: object) -> str:
 def _shown(value: object) -> str:
     if value is None:
         return "NULL"
-    plain = _plain(value)
+    plain = plain_json(value)
     return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
 
 
@@ -120,19 +116,3 @@ def _widest(texts: Iterable[str], most: int) -> int:
 def _wrapped(text: str, width: int, *, indent: int) -> str:
     """Break a line between words; a path that is longer than a line stays whole, so that it can be copied."""
     return textwrap.fill(text, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(name): _plain(each) for name, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    if isinstance(value, Decimal):
-        return f"{value:f}"
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)

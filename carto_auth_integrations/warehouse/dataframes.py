@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from .packages import required
+from .sources.columns import extension_of
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     import polars
     import pyarrow
 
-GEOGRAPHY = b"google:sqlType:geography"
+GEOGRAPHY = "google:sqlType:geography"
 """What google's client, and the Storage API, call a GEOGRAPHY column of an Arrow table."""
 EXTRA = "frames"
 POLARS_DIGITS = 38
@@ -46,7 +47,7 @@ def to_geopandas(table: pyarrow.Table, geometry: str | None, crs: object) -> geo
         ValueError: If there is no such column, or more than one.
     """
     frames, shapely = required("geopandas", EXTRA), required("shapely")
-    found = [field.name for field in table.schema if _kind_of(field) == GEOGRAPHY]
+    found = [field.name for field in table.schema if extension_of(field) == GEOGRAPHY]
     if geometry is None and len(found) != 1:
         raise ValueError(
             f"There are {len(found)} GEOGRAPHY columns ({', '.join(found)}): pass geometry=, the column's name."
@@ -76,11 +77,6 @@ def to_polars(table: pyarrow.Table) -> polars.DataFrame:
     )
     frame: polars.DataFrame = frames.from_arrow(arrow.Table.from_arrays(columns, schema=schema))
     return frame
-
-
-def _kind_of(field: pyarrow.Field) -> bytes | None:
-    kind: bytes | None = (field.metadata or {}).get(b"ARROW:extension:name")
-    return kind
 
 
 def _for_polars(field: pyarrow.Field, column: pyarrow.ChunkedArray, arrow: ModuleType) -> pyarrow.ChunkedArray:

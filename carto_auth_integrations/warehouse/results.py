@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import datetime
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from typing import TypeAlias
 
     import geopandas
@@ -223,6 +228,30 @@ class LoadPlan:
 def counted(number: int, noun: str, plural: str = "") -> str:
     """Return a number and what it counts: `1 row`, `1,200 rows`."""
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def plain_json(value: object, text_of: Callable[[object], str] = str) -> object:
+    """Return a value as plain JSON types. What JSON does not have is text.
+
+    Dates are in ISO 8601, decimals in digits, bytes in Base64.
+
+    Args:
+        value: A value, or a list or dict of values.
+        text_of: Returns the text of any other type.
+    """
+    if isinstance(value, Mapping):
+        return {str(name): plain_json(each, text_of) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_json(each, text_of) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    return value.isoformat() if isinstance(value, (datetime.date, datetime.time)) else text_of(value)
 
 
 def plain_result(result: QueryResult | LoadResult) -> Json:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import pyarrow
 
-    from ..options import Edges
+    from ..options import Edges, LoadOptions
 
     Named: TypeAlias = tuple[str, pyarrow.Array | Sequence[object]]
     """A column: its name and its values."""
@@ -32,6 +32,11 @@ class Geometry:
     crs: object = None
     edges: Edges = "planar"
     encoding: str | None = None
+
+    @classmethod
+    def of(cls, options: LoadOptions, crs: object = None) -> Geometry:
+        """Return how a column is meant that says nothing of its edges, by the options of its load."""
+        return cls(options.crs if crs is None else crs, options.edges or "planar")
 
     def __str__(self) -> str:
         system = "longitude and latitude" if self.crs is None else getattr(self.crs, "name", str(self.crs))

@@ -169,6 +169,12 @@ def child_of(array: pyarrow.Array, name: str) -> pyarrow.Array:
     return required("pyarrow.compute").struct_field(array, [array.type.get_field_index(name)])
 
 
+def extension_of(field: pyarrow.Field) -> str:
+    """Return the name of the extension type of an Arrow field, registered here or not; empty for any other type."""
+    declared: bytes = (field.metadata or {}).get(b"ARROW:extension:name", b"")
+    return str(getattr(field.type, "extension_name", declared.decode()))
+
+
 def shown(value: object) -> str:
     """Return a value for a message, shortened."""
     if isinstance(value, int) and value.bit_length() > SHOWN_BITS:

@@ -254,7 +254,7 @@ class Fitter:
             or name in self.geography.columns
             or _has_shapes(values)
         ):
-            return self.geography.columns.get(name) or Geometry(self._options.crs, self._options.edges or "planar")
+            return self.geography.columns.get(name) or Geometry.of(self._options)
         return None
 
     def _geographic(
@@ -293,9 +293,8 @@ class Fitter:
                 raise ValueError(f"{option}: there is no column {name}; the columns are {', '.join(arrays)}.")
         if column.path in arrays:
             raise ValueError(f"There is a column {column.path} already, so lon= and lat= cannot make one: rename it.")
-        meant = Geometry(self._options.crs, self._options.edges or "planar")
         shapes = points(arrays[self._names[lon]], arrays[self._names[lat]])
-        return [*fitted, (column.path, self._geographic(shapes, meant, column, chunk))]
+        return [*fitted, (column.path, self._geographic(shapes, Geometry.of(self._options), column, chunk))]
 
     def _require_missing(self, names: set[str], column: Column) -> None:
         """Note every row if a REQUIRED column is not there at all."""

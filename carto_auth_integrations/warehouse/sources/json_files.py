@@ -351,7 +351,7 @@ def _reference(survey: _Survey, place: str, options: LoadOptions) -> Geometry:
     if len(survey.systems) > 1:
         raise ValueError(f"{place} names several reference systems: {', '.join(survey.systems)}. Load them alone.")
     if not survey.systems:
-        return Geometry(options.crs, options.edges or "planar")
+        return Geometry.of(options)
     return geometry_of(_declared(json.loads(next(iter(survey.systems))), place), None, options, place)
 
 

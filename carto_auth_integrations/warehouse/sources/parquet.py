@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..packages import required
 from .base import Chunk, Source
+from .columns import extension_of
 from .crs import WGS84
 from .reading import CHUNK_ROWS, check_text, geometry_of, guarded, rows_per_chunk, unreadable
 from .shapes import TYPE_NAMES
@@ -169,7 +170,7 @@ def _geometry(
 def _extension(field: pyarrow.Field) -> tuple[str, Json]:
     """Return a field's GeoArrow extension and its metadata; an empty name for any other field."""
     kind, metadata = field.type, field.metadata or {}
-    name = str(getattr(kind, "extension_name", metadata.get(b"ARROW:extension:name", b"").decode()))
+    name = extension_of(field)
     if not name.startswith("geoarrow.") or name == "geoarrow.box":
         return "", {}
     is_registered = hasattr(kind, "__arrow_ext_serialize__")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..packages import required
 from .base import Chunk, Geometry, Source
+from .columns import extension_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -93,7 +94,7 @@ def _chunks_of(table: object, options: LoadOptions, place: str) -> Iterator[Chun
         yield from _chunks_of_pandas(table, options, place)
         return
     reader = _reader(table)
-    geometry = {each.name: Geometry(options.crs, options.edges or "planar") for each in reader.schema if _is_geo(each)}
+    geometry = {each.name: Geometry.of(options) for each in reader.schema if extension_of(each).startswith("geoarrow.")}
     first = 1
     for batch in reader:
         yield Chunk(batch, first, place, geometry)
@@ -114,11 +115,6 @@ def _reader(table: object) -> pyarrow.RecordBatchReader:
     return arrow.RecordBatchReader.from_batches(batch.schema, [batch])
 
 
-def _is_geo(field: pyarrow.Field) -> bool:
-    declared = (field.metadata or {}).get(b"ARROW:extension:name", b"").decode()
-    return str(getattr(field.type, "extension_name", declared)).startswith("geoarrow.")
-
-
 def _chunks_of_pandas(frame: pandas.DataFrame, options: LoadOptions, place: str) -> Iterator[Chunk]:
     geometry: dict[str, Geometry] = {}
     for name, dtype in frame.dtypes.items():
@@ -129,7 +125,7 @@ def _chunks_of_pandas(frame: pandas.DataFrame, options: LoadOptions, place: str)
             raise ValueError(
                 f"Column {name} has no reference system: set it, for example with set_crs('EPSG:4326'), or pass crs=."
             )
-        geometry[str(name)] = Geometry(crs, options.edges or "planar")
+        geometry[str(name)] = Geometry.of(options, crs)
     names = [_label(name) for name in frame.columns]
     for start in range(0, max(len(frame), 1), ROWS_PER_CHUNK):
         piece = frame.iloc[start : start + ROWS_PER_CHUNK]
